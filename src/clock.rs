@@ -1,0 +1,151 @@
+//! The two clocks: the wall clock that stamps slots, and the monotonic clock that paces them.
+//!
+//! Cores never read a clock; shells ask a [`Clock`] for a [`Moment`] and pass it on. In tests the clock follows tokio's
+//! paused time, so a virtual day passes in a second.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use tokio::time::Instant;
+
+/// Wall-clock time: nanoseconds since the Unix epoch, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From nanoseconds since the epoch.
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the epoch.
+    pub const fn nanos(self) -> i64 {
+        self.0
+    }
+
+    /// This much later. Saturates, as time in qosd never panics.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(duration)))
+    }
+
+    /// This much earlier.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(duration)))
+    }
+
+    /// How long after `earlier`; zero if it was before.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// RFC 3339 with nanoseconds; times before the epoch show as the epoch.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since_epoch = Duration::from_nanos(u64::try_from(self.0).unwrap_or(0));
+        humantime::format_rfc3339_nanos(std::time::UNIX_EPOCH + since_epoch).fmt(f)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A duration in whole nanoseconds, saturating after 292 years.
+pub fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A duration in milliseconds, the unit of every `_ms` field.
+pub fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Both clocks, read together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The wall clock.
+    pub unix: Timestamp,
+    /// The monotonic clock, since an arbitrary origin of the process.
+    pub mono: Duration,
+}
+
+impl Moment {
+    /// Both clocks this much later, if no clock is stepped.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self { unix: self.unix.plus(duration), mono: self.mono.saturating_add(duration) }
+    }
+}
+
+/// Where shells read the time.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    origin: Instant,
+    /// The wall-clock time of `origin` in virtual time; none = the system's.
+    virtual_start: Option<Timestamp>,
+}
+
+impl Clock {
+    /// The system's clocks.
+
+    pub fn new() -> Self {
+        Self { origin: Instant::now(), virtual_start: None }
+    }
+
+    /// Wall-clock time runs with tokio's (paused) time from `start`.
+    pub fn virtual_from(start: Timestamp) -> Self {
+        Self { origin: Instant::now(), virtual_start: Some(start) }
+    }
+
+    /// Reads both clocks.
+    pub fn now(&self) -> Moment {
+        let mono = self.origin.elapsed();
+        let unix = match self.virtual_start {
+            Some(start) => start.plus(mono),
+            None => system_time(),
+        };
+        Moment { unix, mono }
+    }
+
+    /// The instant of tokio's timers at which the monotonic clock shows `mono`.
+    pub fn instant(&self, mono: Duration) -> Instant {
+        // A time too far away to be represented is as good as 30 years.
+        self.origin.checked_add(mono).unwrap_or_else(|| Instant::now() + Duration::from_hours(262800))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+fn system_time() -> Timestamp {
+    let now = std::time::SystemTime::now();
+    Timestamp(match now.duration_since(std::time::UNIX_EPOCH) {
+        Ok(since) => nanos(since),
+        Err(before) => -nanos(before.duration()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_never_panic_and_never_wrap() {
+        let last = Timestamp::from_nanos(i64::MAX);
+        assert_eq!(last.plus(Duration::MAX), last);
+        assert_eq!(Timestamp::from_nanos(5).since(last), Duration::ZERO);
+        assert_eq!(Timestamp::from_nanos(-5).to_string(), "1970-01-01T00:00:00.000000000Z");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn virtual_time_moves_both_clocks() {
+        let clock = Clock::virtual_from(Timestamp::from_nanos(1_000));
+        tokio::time::advance(Duration::from_hours(1)).await;
+        assert_eq!(clock.now().unix, Timestamp::from_nanos(1_000).plus(Duration::from_hours(1)));
+        assert_eq!(clock.now().mono, Duration::from_hours(1));
+    }
+}
