@@ -93,8 +93,7 @@ pub struct Clock {
 
 impl Clock {
     /// The system's clocks.
-
-    pub fn new() -> Self {
+    pub fn system() -> Self {
         Self { origin: Instant::now(), virtual_start: None }
     }
 
@@ -116,7 +115,7 @@ impl Clock {
     /// The instant of tokio's timers at which the monotonic clock shows `mono`.
     pub fn instant(&self, mono: Duration) -> Instant {
         // A time too far away to be represented is as good as 30 years.
-        self.origin.checked_add(mono).unwrap_or_else(|| Instant::now() + Duration::from_hours(262800))
+        self.origin.checked_add(mono).unwrap_or_else(|| Instant::now() + Duration::from_hours(262_800))
     }
 }
 

@@ -8,4 +8,6 @@ pub mod clock;
 pub mod journal;
 pub mod measurement;
 pub mod probe;
+pub mod resolve;
 pub mod settings;
+pub mod sys;

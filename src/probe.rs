@@ -17,13 +17,18 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock, Timestamp};
 use crate::measurement::{Field, FieldInfo, Fields, QOS_METRICS, Series};
+use crate::resolve::Resolver;
 use crate::settings::{self, KeyProblem};
 use schedule::Schedule;
 
+pub mod ledger;
+pub mod ping;
 pub mod schedule;
+pub mod summary;
+pub mod target;
 
 /// Every kind of probe. Config, checks, command line and supervisor learn from this list what there is.
-pub static KINDS: &[&dyn AnyKind] = &[];
+pub static KINDS: &[&dyn AnyKind] = &[&Member::<ping::Ping>::NEW];
 
 /// Field of every row: how the run ended, as a word. See [`Outcome`].
 pub const RESULT: Field<String> = Field::text("result");
@@ -286,6 +291,8 @@ pub const FIXED_TAGS: &[&str] = &["target", "source", "probe", "kind", "family"]
 pub struct Shared {
     /// The clocks.
     pub clock: Clock,
+    /// Names to addresses.
+    pub resolver: Resolver,
 }
 
 /// A kind of probe.
@@ -323,6 +330,11 @@ pub trait Engine: 'static {
 
     /// One run. It ends within the assignment's `longest`, whatever happens; dropping it abandons the run.
     fn run(&self, job: Arc<Self::Job>, slot: Slot) -> impl Future<Output = Finding> + 'static;
+
+    /// What the engine does besides its runs, if anything: driven as long as the engine lives. A panic in it ends the engine.
+    fn drive(&self) -> Option<LocalBoxFuture<'static, ()>> {
+        None
+    }
 }
 
 /// A kind without its types, as listed in [`KINDS`].
@@ -355,6 +367,8 @@ pub trait EngineSource: Send + Sync {
 pub trait AnyEngine {
     /// One run of an assignment of this engine's kind.
     fn run(&self, assignment: &Assignment, slot: Slot) -> LocalBoxFuture<'static, Finding>;
+    /// See [`Engine::drive`].
+    fn drive(&self) -> Option<LocalBoxFuture<'static, ()>>;
 }
 
 /// A kind in the list: gives [`AnyKind`] to every [`Kind`].
@@ -408,5 +422,9 @@ impl<K: Kind> AnyEngine for Running<K> {
             Some(job) => Box::pin(self.0.run(job, slot)),
             None => Box::pin(async { Finding::failed(Outcome::LocalError, "assignment of another kind") }),
         }
+    }
+
+    fn drive(&self) -> Option<LocalBoxFuture<'static, ()>> {
+        self.0.drive()
     }
 }

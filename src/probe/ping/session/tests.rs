@@ -1,0 +1,237 @@
+//! The session against scripted networks.
+
+use super::*;
+use crate::probe::ping::packet::Family;
+use proptest::prelude::*;
+
+const MS: Duration = Duration::from_millis(1);
+const WALL: i64 = 1_700_000_000_000_000_000;
+
+fn spec(count: u32) -> Spec {
+    Spec { peer: "192.0.2.1".parse().unwrap(), count, warmup: 0, spacing: 10 * MS, timeout: 100 * MS, size: 56 }
+}
+
+/// What the network does with the packet of an index: replies after these times, in any number.
+type Network = dyn Fn(usize) -> Vec<Duration>;
+
+struct Bed {
+    session: Session,
+    now: Duration,
+    tokens: u64,
+    /// Replies on their way, and the packets they answer.
+    due: Vec<(Duration, Request)>,
+    sent_at: Vec<Duration>,
+}
+
+impl Bed {
+    fn new() -> Self {
+        Self { session: Session::new(), now: 1000 * MS, tokens: 0, due: Vec::new(), sent_at: Vec::new() }
+    }
+
+    fn wall(at: Duration) -> Timestamp {
+        Timestamp::from_nanos(WALL).plus(at)
+    }
+
+    fn reply(&mut self, request: &Request, at: Duration) {
+        let echo = packet::echo_request(Family::V4, request.key.ident, request.key.sequence, request.token, request.size);
+        let arrival = Arrival { mono: at, wire: Some(Self::wall(at)), ttl: Some(57) };
+        self.session.reply(request.key, &echo[packet::ICMP_HEADER..], arrival);
+    }
+
+    /// Runs to the end.
+    fn run(&mut self, spec: Spec, network: &Network) -> Tally {
+        self.session.start(self.now, spec, 7, 0);
+        loop {
+            self.due.sort_by_key(|(at, _)| Reverse(*at));
+            while self.due.last().is_some_and(|(at, _)| *at <= self.now) {
+                if let Some((at, request)) = self.due.pop() {
+                    self.reply(&request, at);
+                }
+            }
+            let tokens = &mut self.tokens;
+            let step = self.session.poll(self.now, || {
+                *tokens += 1;
+                *tokens
+            });
+            match step {
+                Some(Step::Finished(_, tally)) => return tally,
+                Some(Step::Send(request)) => {
+                    let departure = Departure { mono: self.now, wall: Self::wall(self.now), wire: None };
+                    self.session.sent(&request, Ok(departure));
+                    self.sent_at.push(self.now);
+                    self.due.extend(network(request.index).into_iter().map(|after| (self.now + after, request)));
+                }
+                None => {
+                    let arrival = self.due.iter().map(|(at, _)| *at).min();
+                    let wake = self.session.wake().expect("a run is open, so something is to be waited for");
+                    self.now = arrival.map_or(wake, |at| at.min(wake)).max(self.now);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_packet_answered() {
+    let mut bed = Bed::new();
+    let tally = bed.run(spec(5), &|_| vec![3 * MS]);
+    assert_eq!((tally.sent, tally.rtts.clone(), tally.silent), (5, vec![3 * MS; 5], 0));
+    assert_eq!((tally.ttl, tally.stamps), (Some(57), Some(Stamps::KernelRx)));
+    assert_eq!(bed.now, 1000 * MS + 43 * MS + LINGER, "over as soon as all is known");
+}
+
+#[test]
+fn sends_keep_their_spacing() {
+    let mut bed = Bed::new();
+    bed.run(spec(4), &|_| vec![MS]);
+    assert_eq!(bed.sent_at, (0..4).map(|i| 1000 * MS + 10 * MS * i).collect::<Vec<_>>());
+}
+
+#[test]
+fn after_a_stall_nothing_bursts() {
+    let mut session = Session::new();
+    session.start(Duration::ZERO, spec(10), 7, 0);
+    let mut sends = Vec::new();
+    let mut now = Duration::ZERO;
+    while sends.len() < 10 {
+        while let Some(Step::Send(request)) = session.poll(now, || 1) {
+            session.sent(&request, Ok(Departure { mono: now, wall: Bed::wall(now), wire: None }));
+            sends.push(now);
+        }
+        now = if sends.len() == 3 { 75 * MS } else { session.wake().unwrap() };
+    }
+    assert!(sends.windows(2).all(|pair| pair[1] - pair[0] >= 5 * MS), "{sends:?}");
+}
+
+#[test]
+fn silence_is_loss_at_the_time_out_of_the_last() {
+    let mut bed = Bed::new();
+    let tally = bed.run(spec(3), &|_| vec![]);
+    assert_eq!((tally.silent, tally.rtts.len(), tally.stamps), (3, 0, None));
+    assert_eq!(bed.now, 1000 * MS + 20 * MS + 100 * MS);
+}
+
+#[test]
+fn a_late_reply_counts_as_lost() {
+    let tally = Bed::new().run(spec(11), &|index| if index == 0 { vec![105 * MS] } else { vec![MS] });
+    assert_eq!((tally.late, tally.rtts.len(), tally.silent), (1, 10, 0));
+}
+
+#[test]
+fn a_reply_after_the_close_is_lost_and_counted_apart() {
+    let mut bed = Bed::new();
+    assert_eq!(bed.run(spec(1), &|_| vec![150 * MS]).silent, 1);
+    let (at, request) = bed.due.pop().unwrap();
+    bed.reply(&request, at);
+    assert_eq!(bed.session.counters(), Counters { late_after_close: 1, ..Counters::default() });
+}
+
+#[test]
+fn duplicates_do_not_raise_what_was_received() {
+    let tally = Bed::new().run(spec(3), &|_| vec![MS, MS, 2 * MS]);
+    assert_eq!((tally.rtts.len(), tally.duplicates), (3, 6));
+}
+
+#[test]
+fn reordered_replies_keep_their_own_times() {
+    let tally = Bed::new().run(spec(3), &|index| vec![[25 * MS, 5 * MS, 5 * MS][index]]);
+    assert_eq!(tally.rtts, [25 * MS, 5 * MS, 5 * MS]);
+    assert_eq!(tally.reordered, 1, "packet 0 came after packet 1");
+}
+
+#[test]
+fn warm_up_packets_count_for_nothing() {
+    let warm = Spec { warmup: 2, ..spec(3) };
+    let tally = Bed::new().run(warm, &|index| if index < 2 { vec![MS, MS] } else { vec![4 * MS] });
+    assert_eq!((tally.sent, tally.rtts, tally.duplicates), (3, vec![4 * MS; 3], 0));
+}
+
+#[test]
+fn an_error_settles_a_packet_at_once() {
+    let mut session = Session::new();
+    session.start(Duration::ZERO, spec(1), 7, 0);
+    let Some(Step::Send(request)) = session.poll(Duration::ZERO, || 1) else { panic!("nothing sent") };
+    session.sent(&request, Ok(Departure { mono: Duration::ZERO, wall: Bed::wall(MS), wire: None }));
+    let error = IcmpError { family: Family::V4, icmp_type: 3, code: 1 };
+    let router: IpAddr = "10.0.0.1".parse().unwrap();
+    assert!(session.icmp_error(router, error, Key { sequence: 99, ..request.key }, MS).is_none(), "somebody else's packet");
+    assert!(session.icmp_error(router, error, request.key, MS).is_some());
+    let Some(Step::Finished(_, tally)) = session.poll(MS, || 1) else { panic!("still waiting") };
+    assert_eq!(tally.icmp_errors, [(error, router)]);
+}
+
+#[test]
+fn what_the_host_did_not_send_is_not_loss_and_is_not_waited_for() {
+    let mut session = Session::new();
+    session.start(Duration::ZERO, spec(1), 7, 0);
+    let Some(Step::Send(request)) = session.poll(Duration::ZERO, || 1) else { panic!("nothing sent") };
+    session.sent(&request, Err("EPERM".to_owned()));
+    let Some(Step::Finished(_, tally)) = session.poll(Duration::ZERO, || 1) else { panic!("still waiting") };
+    assert_eq!((tally.sent, tally.silent, tally.local_errors), (1, 0, vec!["EPERM".to_owned()]));
+}
+
+#[test]
+fn a_forged_or_damaged_reply_is_not_believed() {
+    let mut session = Session::new();
+    session.start(Duration::ZERO, spec(1), 7, 0);
+    let Some(Step::Send(request)) = session.poll(Duration::ZERO, || 1) else { panic!("nothing sent") };
+    session.sent(&request, Ok(Departure { mono: Duration::ZERO, wall: Bed::wall(MS), wire: None }));
+    let arrival = Arrival { mono: MS, wire: None, ttl: None };
+    let genuine = packet::echo_request(Family::V4, 7, 0, request.token, 56)[packet::ICMP_HEADER..].to_vec();
+    assert!(session.reply(request.key, &packet::echo_request(Family::V4, 7, 0, 2, 56)[8..], arrival).is_none());
+    assert!(session.reply(Key { peer: "192.0.2.2".parse().unwrap(), ..request.key }, &genuine, arrival).is_none());
+    let mut damaged = genuine.clone();
+    damaged[55] ^= 1;
+    assert!(session.reply(request.key, &damaged, arrival).is_none());
+    assert!(session.reply(request.key, &genuine, arrival).is_some(), "the true one still counts");
+    let Some(Step::Finished(_, tally)) = session.poll(100 * MS, || 1) else { panic!("still waiting") };
+    assert_eq!((tally.rtts.len(), tally.corrupt, tally.stamps), (1, 1, Some(Stamps::User)));
+    assert_eq!(session.counters(), Counters { forged: 1, unmatched: 1, late_after_close: 0 });
+}
+
+#[test]
+fn a_stepped_clock_never_makes_a_round_trip() {
+    let departure = Departure { mono: MS, wall: Timestamp::from_nanos(WALL), wire: None };
+    let arrival = |wall: i64| Arrival { mono: 3 * MS, wire: Some(Timestamp::from_nanos(WALL + wall)), ttl: None };
+    assert_eq!(round_trip(departure, arrival(1_500_000)), (Duration::from_micros(1500), Stamps::KernelRx));
+    assert_eq!(round_trip(departure, arrival(-1)), (2 * MS, Stamps::User), "stepped back");
+    assert_eq!(round_trip(departure, arrival(3_600_000_000_000)), (2 * MS, Stamps::User), "stepped forward");
+    let both = Departure { wire: Some(Timestamp::from_nanos(WALL + 500_000)), ..departure };
+    assert_eq!(round_trip(both, arrival(1_500_000)), (MS, Stamps::Kernel));
+}
+
+#[test]
+fn runs_to_one_peer_under_one_identifier_share_no_sequence_number() {
+    let mut session = Session::new();
+    session.start(Duration::ZERO, spec(1), 7, 0);
+    session.start(Duration::ZERO, spec(1), 7, 0);
+    let mut keys = Vec::new();
+    while let Some(Step::Send(request)) = session.poll(Duration::ZERO, || 1) {
+        keys.push(request.key.sequence);
+    }
+    assert_eq!(keys, [0, 1]);
+}
+
+#[test]
+fn what_this_host_threw_away_is_not_loss() {
+    let mut session = Session::new();
+    session.start(Duration::ZERO, spec(1), 7, 0);
+    let Some(Step::Send(request)) = session.poll(Duration::ZERO, || 1) else { panic!("nothing sent") };
+    session.sent(&request, Ok(Departure { mono: Duration::ZERO, wall: Bed::wall(MS), wire: None }));
+    session.overflow(Family::V6);
+    session.overflow(Family::V4);
+    let Some(Step::Finished(_, tally)) = session.poll(100 * MS, || 1) else { panic!("still waiting") };
+    assert_eq!((tally.local_drops, tally.silent), (1, 0));
+}
+
+proptest! {
+    #[test]
+    fn every_packet_has_exactly_one_fate(count in 1u32..30, delays in prop::collection::vec(prop::collection::vec(0u64..200, 0..3), 30)) {
+        let mut bed = Bed::new();
+        let tally = bed.run(spec(count), &move |index| delays[index].iter().map(|ms| MS * *ms as u32).collect());
+        let fates = tally.rtts.len() as u64 + tally.late + tally.silent + tally.icmp_errors.len() as u64 + tally.local_errors.len() as u64 + tally.local_drops;
+        prop_assert_eq!(fates, tally.sent);
+        prop_assert_eq!(tally.sent, u64::from(count));
+        prop_assert!(bed.session.flying.is_empty() && bed.session.runs.is_empty());
+    }
+}
