@@ -10,4 +10,5 @@ pub mod measurement;
 pub mod probe;
 pub mod resolve;
 pub mod settings;
+pub mod supervisor;
 pub mod sys;
