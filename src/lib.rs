@@ -5,7 +5,9 @@
 //! row into the journal and, once it is durable, delivers it to the outputs.
 
 pub mod clock;
+pub mod influxdb;
 pub mod journal;
 pub mod measurement;
 pub mod probe;
+pub mod secret;
 pub mod settings;

@@ -21,6 +21,7 @@ use crate::settings::{self, KeyProblem};
 use schedule::Schedule;
 
 pub mod schedule;
+pub mod target;
 
 /// Every kind of probe. Config, checks, command line and supervisor learn from this list what there is.
 pub static KINDS: &[&dyn AnyKind] = &[];

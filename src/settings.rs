@@ -76,6 +76,17 @@ pub fn out_of_range<T: PartialOrd>(key: &str, value: &T, allowed: &RangeInclusiv
         .then(|| KeyProblem::new(key, format!("{} is out of range, allowed is {} to {}", show(value), show(low), show(high))))
 }
 
+/// An error with its causes, in one line.
+pub fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// A key as it stands in a path: as it is if it is plain, else quoted and escaped, so that no key can forge a line.
 pub fn plain_key(key: &str) -> String {
     if is_plain(key) { key.to_owned() } else { format!("{key:?}") }
@@ -183,14 +194,8 @@ mod tests {
         let table =
             [("host", text("007")), ("count", text("5")), ("on", text("true")), ("interval", text("1m30s")), ("mode", text("both"))];
         let map: config::Map<String, Value> = table.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let expected = Sample {
-            host: "007".into(),
-            count: 5,
-            on: true,
-            interval: Some(Duration::from_secs(90)),
-            items: vec![],
-            mode: Mode::Both,
-        };
+        let expected =
+            Sample { host: "007".into(), count: 5, on: true, interval: Some(Duration::from_secs(90)), items: vec![], mode: Mode::Both };
         assert_eq!(typed::<Sample>(map.into()), Ok(expected));
     }
 

@@ -20,8 +20,14 @@ pub(super) enum Tree {
     Bool(bool),
     Whole(i64),
     Float(f64),
-    Text { text: String, from_environment: bool },
-    Table { entries: BTreeMap<String, Tree>, removed: BTreeSet<String> },
+    Text {
+        text: String,
+        from_environment: bool,
+    },
+    Table {
+        entries: BTreeMap<String, Tree>,
+        removed: BTreeSet<String>,
+    },
     /// Each element with the index that it was written at.
     Array(Vec<(usize, Tree)>),
 }
@@ -193,12 +199,7 @@ impl<'de> Deserializer<'de> for &'de Tree {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        words: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
+    fn deserialize_enum<V: Visitor<'de>>(self, _name: &'static str, words: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
         match self {
             Tree::Text { text, .. } => visitor.visit_enum(text.as_str().into_deserializer()),
             other => Err(Fault::Wrong(format!("is {}, expected one of {}", other.found(), quoted(words)))),

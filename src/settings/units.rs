@@ -31,8 +31,7 @@ impl<T> Visitor<'_> for Form<T> {
     }
 }
 
-const DURATION: Form<Duration> =
-    Form { expected: "a duration such as \"250ms\", \"60s\", \"1m30s\" or \"30d\"", parse: parse_duration };
+const DURATION: Form<Duration> = Form { expected: "a duration such as \"250ms\", \"60s\", \"1m30s\" or \"30d\"", parse: parse_duration };
 const BYTES: Form<u64> = Form { expected: "a size such as \"100KiB\" or \"1GiB\"", parse: parse_bytes };
 const RATE: Form<u64> = Form { expected: "bits per second such as \"500K\", \"10M\" or \"1G\"", parse: parse_rate };
 
