@@ -4,7 +4,9 @@
 //! [kind of probe](probe); each runs its probes slot by slot and makes one [`measurement`] a slot. The writer puts every
 //! row into the journal and, once it is durable, delivers it to the outputs.
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod influxdb;
 pub mod journal;
 pub mod measurement;
