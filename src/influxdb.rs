@@ -1,4 +1,4 @@
-//! The output to InfluxDB and to what speaks its protocol.
+//! The output to databases that take line protocol over HTTP.
 
 pub mod settings;
 

@@ -35,12 +35,7 @@ pub fn check(path: &Path, kinds: &[&dyn AnyKind], env: &Env, show: bool, out: &m
 /// The summary; with `show` after the effective config, as comments, so that the whole is a config again.
 fn report(path: &Path, config: &Config, show: bool) -> String {
     let lines = summary(path, config);
-    if show {
-        let comments: String = lines.iter().map(|line| format!("# {line}\n")).collect();
-        format!("{}\n{comments}", config.effective)
-    } else {
-        lines.iter().map(|line| format!("{line}\n")).collect()
-    }
+    if show { format!("{}\n# {}\n", config.effective, lines.join("\n# ")) } else { format!("{}\n", lines.join("\n")) }
 }
 
 fn summary(path: &Path, config: &Config) -> Vec<String> {

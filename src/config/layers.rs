@@ -44,34 +44,26 @@ pub(super) enum Origin<'a> {
 
 /// Reads and parses every layer, or finds what is wrong with each.
 pub(super) fn read(main: &Path, env: &Env) -> Result<Layers, Problems> {
+    let problem = |place, message, layer| Problem { place, key: String::new(), message, layer };
     let mut problems = Vec::new();
     let mut paths = vec![main.to_owned()];
     let folder = folder(main).join("conf.d");
     match more_files(&folder) {
         Ok(more) => paths.extend(more),
-        Err(message) => {
-            problems.push(Problem { place: Place::File { path: folder, position: None }, key: String::new(), message, layer: 1 })
-        }
+        Err(message) => problems.push(problem(Place::File { path: folder, position: None }, message, 1)),
     }
     let mut files = Vec::new();
     for (layer, path) in paths.iter().enumerate() {
         match read_file(path, layer) {
             Ok(file) => files.push(file),
-            Err(found) => problems.extend(found.into_iter().map(|(position, message)| Problem {
-                place: Place::File { path: path.clone(), position },
-                key: String::new(),
-                message,
-                layer,
-            })),
+            Err(mistakes) => {
+                let place = |position| Place::File { path: path.clone(), position };
+                problems.extend(mistakes.into_iter().map(|(position, message)| problem(place(position), message, layer)));
+            }
         }
     }
-    let (variables, found) = Variables::new(env);
-    problems.extend(found.into_iter().map(|(name, message)| Problem {
-        place: Place::Environment(name),
-        key: String::new(),
-        message,
-        layer: paths.len(),
-    }));
+    let (variables, mistakes) = Variables::new(env);
+    problems.extend(mistakes.into_iter().map(|(name, message)| problem(Place::Environment(name), message, paths.len())));
     if problems.is_empty() { Ok(Layers { files, variables }) } else { Err(Problems::new(problems)) }
 }
 
@@ -117,8 +109,10 @@ impl Layers {
 
     /// Everything merged: later layers over earlier ones.
     pub(super) fn merged(&self) -> Result<Map<String, Value>, ConfigError> {
-        let files = self.files.iter().map(|file| Values(file.document.values.clone()));
-        let builder = files.fold(config::Config::builder(), |builder, file| builder.add_source(file));
+        let mut builder = config::Config::builder();
+        for file in &self.files {
+            builder = builder.add_source(Values(file.document.values.clone()));
+        }
         builder.add_source(self.variables.source()).build()?.collect()
     }
 
@@ -128,12 +122,11 @@ impl Layers {
         let depths = self.files.iter().map(|file| file.document.depth(&steps));
         // Of equals the last is the maximum.
         let (layer, depth) = depths.enumerate().max_by_key(|(_, depth)| *depth).unwrap_or_default();
-        let (layer, place) = match self.variables.find(&steps, depth) {
-            Some(variable) => (self.files.len(), Place::Environment(variable.to_owned())),
-            None => {
-                let FileLayer { path, document, .. } = &self.files[layer];
-                (layer, Place::File { path: path.clone(), position: document.position(&steps) })
-            }
+        let (layer, place) = if let Some(variable) = self.variables.find(&steps, depth) {
+            (self.files.len(), Place::Environment(variable.to_owned()))
+        } else {
+            let FileLayer { path, document, .. } = &self.files[layer];
+            (layer, Place::File { path: path.clone(), position: document.position(&steps) })
         };
         Problem { place, key: key.to_owned(), message, layer }
     }

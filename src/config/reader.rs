@@ -1,7 +1,6 @@
 //! From merged layers to a [`Config`]: each section to its owner, and all their problems together.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use config::{Map, Value, ValueKind};
@@ -76,7 +75,7 @@ impl Reader<'_> {
 
     fn influxdb(&mut self) -> BTreeMap<String, influxdb::Settings> {
         let config = folder(self.layers.main());
-        let folders = Folders { credentials: self.env.get("CREDENTIALS_DIRECTORY").map(PathBuf::from), config };
+        let folders = Folders { credentials: systemd_folder(self.env, "CREDENTIALS_DIRECTORY"), config };
         let mut outputs = BTreeMap::new();
         for (name, table) in self.tables("influxdb", "an output") {
             let key = format!("influxdb.{name}");
@@ -139,8 +138,8 @@ impl Reader<'_> {
         for assignment in assignments {
             let Some(other) = known.insert(assignment.series.clone(), key.to_owned()) else { continue };
             let tags = assignment.series.tags().iter().map(|(tag, value)| format!("{tag}={value}")).collect::<Vec<_>>().join(", ");
-            let message =
-                format!("the same series twice, in {key} and in {other} ({tags}); give one of the two a name or a tag of its own");
+            let who = if other == key { "two targets make".to_owned() } else { format!("makes, as {other} does,") };
+            let message = format!("{who} the series {tags}; give one of them a name or a tag of its own");
             self.report(key, vec![KeyProblem::new("", message)]);
         }
     }

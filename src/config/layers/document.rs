@@ -195,9 +195,9 @@ impl Builder {
             }
             DeValue::String(text) => ValueKind::String(text.clone().into_owned()),
             DeValue::Boolean(value) => ValueKind::Boolean(*value),
-            DeValue::Integer(number) => integer(number).unwrap_or_else(|| self.mistake(at, "number is too large")),
-            DeValue::Float(number) => float(number).unwrap_or_else(|| self.mistake(at, "number is not finite")),
-            DeValue::Datetime(_) => self.mistake(at, "is a date, which no key takes; for a text put it in quotes"),
+            DeValue::Integer(number) => integer(number).unwrap_or_else(|| self.mistake(at, "the number is too large")),
+            DeValue::Float(number) => float(number).unwrap_or_else(|| self.mistake(at, "the number is not finite")),
+            DeValue::Datetime(_) => self.mistake(at, "no key takes a date; for a text put it in quotes"),
         };
         (kind, Inside::Value)
     }
