@@ -1,14 +1,23 @@
 //! qosd tells a network operator the truth about the quality of the network.
 //!
-//! The story, in reading order. A [`config`](settings) says what to measure. The supervisor starts one actor per
-//! [kind of probe](probe); each runs its probes slot by slot and makes one [`measurement`] a slot. The writer puts every
-//! row into the journal and, once it is durable, delivers it to the outputs.
+//! The story, in reading order. A [`config`] says what to measure. The [`supervisor`] starts one actor per kind of
+//! [`probe`]; each runs its probes slot by slot and makes one row, a [`measurement`], a slot. The writer puts every row
+//! into the [`journal`] and, once it is durable, delivers it to the outputs, of which [`influxdb`] is one.
 
-pub mod clock;
-pub mod journal;
+pub mod cli;
+pub mod config;
+pub mod settings;
+
+pub mod supervisor;
+
 pub mod measurement;
 pub mod probe;
+
+pub mod journal;
+
+pub mod influxdb;
+
+pub mod clock;
 pub mod resolve;
-pub mod settings;
-pub mod supervisor;
+pub mod secret;
 pub mod sys;

@@ -256,7 +256,9 @@ impl de::Error for Fault {
     }
 
     fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::invalid_type(unexpected, expected)
+        let expected = expected.to_string();
+        let allowed = range(&expected).map_or_else(|| wanted(&expected), |(low, high)| format!("a whole number from {low} to {high}"));
+        Self::Wrong(format!("is {}, expected {allowed}", found(&unexpected)))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -295,21 +297,30 @@ fn found(unexpected: &Unexpected<'_>) -> String {
 
 /// What serde's own types call themselves, in words.
 fn wanted(expected: &str) -> String {
-    let range = match expected {
-        "u8" => (0, u64::from(u8::MAX)),
-        "u16" => (0, u64::from(u16::MAX)),
-        "u32" => (0, u64::from(u32::MAX)),
-        "u64" | "usize" => (0, i64::MAX as u64),
-        "i8" => (i64::from(i8::MIN), i8::MAX as u64),
-        "i16" => (i64::from(i16::MIN), i16::MAX as u64),
-        "i32" => (i64::from(i32::MIN), i32::MAX as u64),
-        "i64" | "isize" => (i64::MIN, i64::MAX as u64),
-        "f32" | "f64" => return "a number".to_owned(),
-        "a boolean" => return "true or false".to_owned(),
-        "a string" | "path string" => return "a text".to_owned(),
-        "a sequence" => return "a list".to_owned(),
-        _ if expected == "a map" || expected.starts_with("struct ") => return "a table".to_owned(),
-        other => return other.to_owned(),
-    };
-    format!("a whole number from {} to {}", range.0, range.1)
+    match expected {
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "a text",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        other if other.starts_with("struct ") => "a table",
+        other if range(other).is_some() => "a whole number",
+        other => other,
+    }
+    .to_owned()
+}
+
+/// What fits into serde's whole numbers; TOML has none above `i64::MAX`.
+fn range(expected: &str) -> Option<(i64, i64)> {
+    Some(match expected {
+        "u8" => (0, u8::MAX.into()),
+        "u16" => (0, u16::MAX.into()),
+        "u32" => (0, u32::MAX.into()),
+        "u64" | "usize" => (0, i64::MAX),
+        "i8" => (i8::MIN.into(), i8::MAX.into()),
+        "i16" => (i16::MIN.into(), i16::MAX.into()),
+        "i32" => (i32::MIN.into(), i32::MAX.into()),
+        "i64" | "isize" => (i64::MIN, i64::MAX),
+        _ => return None,
+    })
 }

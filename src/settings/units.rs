@@ -130,7 +130,6 @@ pub mod optional_duration {
     }
 
     /// Writes it as it is read.
-    #[expect(clippy::ref_option, reason = "serde's signature")]
     pub fn serialize<S: serde::Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => super::duration::serialize(value, serializer),

@@ -1,1 +1,3 @@
 //! Tests without privileges.
+
+mod config;

@@ -1,0 +1,3 @@
+//! The command line: what each command does.
+
+pub mod check;

@@ -1,0 +1,73 @@
+//! The config: everything that an operator wants of qosd, or all that is wrong with it, each with its place.
+//!
+//! Layers lie over each other: the defaults of the settings, the main file, `conf.d/*.toml` beside it in the order of
+//! their names, and `QOSD__SECTION__KEY` from the environment. Tables merge, everything else is replaced. Reading
+//! promises to end in bounded time and memory whatever the files are, and never to show a secret.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::influxdb;
+use crate::journal;
+use crate::probe::{AnyKind, Assignment};
+
+pub use diff::{Change, RestartNeeded, diff};
+pub use problem::{Place, Problem, Problems};
+pub use sections::{Agent, Log, LogFormat};
+
+mod diff;
+mod layers;
+mod problem;
+mod reader;
+mod sections;
+
+/// The environment, as an argument.
+pub type Env = BTreeMap<String, String>;
+
+/// A config in which nothing is wrong.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[agent]`.
+    pub agent: Agent,
+    /// `[log]`.
+    pub log: Log,
+    /// `[journal]`.
+    pub journal: journal::Settings,
+    /// `[influxdb.NAME]`, by name.
+    pub influxdb: BTreeMap<String, influxdb::Settings>,
+    /// Every series of every probe; no two are the same.
+    pub assignments: Vec<Arc<Assignment>>,
+    /// How many probes they come from.
+    pub probes: usize,
+    /// Where the state socket is: `$RUNTIME_DIRECTORY`, else `data_dir`.
+    pub runtime_dir: PathBuf,
+    /// Everything with its defaults, as a config that could be used instead. Secrets are redacted.
+    pub effective: toml::Table,
+}
+
+impl Config {
+    /// The state socket.
+    pub fn socket_path(&self) -> PathBuf {
+        self.runtime_dir.join("qosd.sock")
+    }
+}
+
+/// The config file when no other is named: `$QOSD_CONFIG`, then `/etc/qosd/qosd.toml`; never one in the working directory.
+pub fn default_path(env: &Env) -> PathBuf {
+    env.get("QOSD_CONFIG").filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from("/etc/qosd/qosd.toml"), PathBuf::from)
+}
+
+/// Reads a config with all its layers and the secrets that it names.
+///
+/// A file that cannot be parsed hides what else is wrong, so then the problems are those of the files alone.
+pub fn load(main: &Path, kinds: &[&dyn AnyKind], env: &Env) -> Result<Config, Problems> {
+    let layers = layers::read(main, env)?;
+    reader::read(&layers, kinds, env)
+}
+
+/// A folder that systemd made for the service; of several it is the first.
+fn systemd_folder(env: &Env, name: &str) -> Option<PathBuf> {
+    let first = env.get(name)?.split(':').next()?;
+    (!first.is_empty()).then(|| PathBuf::from(first))
+}

@@ -1,0 +1,214 @@
+//! From merged layers to a [`Config`]: each section to its owner, and all their problems together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use config::{Map, Value, ValueKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::layers::{Layers, Origin, folder};
+use super::problem::{Problem, Problems};
+use super::sections::{Agent, AgentTable, JournalTable, Log, table_name};
+use super::{Config, Env, systemd_folder};
+use crate::influxdb;
+use crate::measurement::Series;
+use crate::probe::{AnyKind, Assignment, Reading};
+use crate::secret::Folders;
+use crate::settings::{self, KeyProblem};
+
+/// Reads all sections, or finds all problems of all.
+pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result<Config, Problems> {
+    let sections = layers.merged().map_err(|error| Problems::new(vec![layers.problem("", settings::explain(&error))]))?;
+    let mut reader = Reader { layers, env, sections, effective: toml::Table::new(), problems: Vec::new() };
+    let agent = reader.agent();
+    let log = reader.log();
+    let journal = reader.journal();
+    let influxdb = reader.influxdb();
+    let source = agent.as_ref().map(|agent| agent.name.clone()).unwrap_or_default();
+    let (probes, assignments) = reader.probes(kinds, &source);
+    reader.unknown(kinds);
+    let Reader { effective, problems, .. } = reader;
+    match (agent, log, journal) {
+        (Some(agent), Some(log), Some(journal)) if problems.is_empty() => {
+            let runtime_dir = systemd_folder(env, "RUNTIME_DIRECTORY").unwrap_or_else(|| agent.data_dir.clone());
+            let journal = journal.settings();
+            Ok(Config { agent, log, journal, influxdb, assignments, probes, runtime_dir, effective })
+        }
+        _ => Err(Problems::new(problems)),
+    }
+}
+
+struct Reader<'a> {
+    layers: &'a Layers,
+    env: &'a Env,
+    /// Those not read yet.
+    sections: Map<String, Value>,
+    effective: toml::Table,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn agent(&mut self) -> Option<Agent> {
+        let table: AgentTable = self.section("agent")?;
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        match table.finish(host, systemd_folder(self.env, "STATE_DIRECTORY")) {
+            Ok(agent) => self.done("agent", &agent).then_some(agent),
+            Err(problems) => {
+                self.report("agent", problems);
+                None
+            }
+        }
+    }
+
+    fn log(&mut self) -> Option<Log> {
+        let log: Log = self.section("log")?;
+        self.report("log", log.problems());
+        self.done("log", &log).then_some(log)
+    }
+
+    fn journal(&mut self) -> Option<JournalTable> {
+        let journal: JournalTable = self.section("journal")?;
+        self.report("journal", journal.problems());
+        self.done("journal", &journal).then_some(journal)
+    }
+
+    fn influxdb(&mut self) -> BTreeMap<String, influxdb::Settings> {
+        let config = folder(self.layers.main());
+        let folders = Folders { credentials: systemd_folder(self.env, "CREDENTIALS_DIRECTORY"), config };
+        let mut outputs = BTreeMap::new();
+        for (name, table) in self.tables("influxdb", "an output") {
+            let key = format!("influxdb.{name}");
+            self.inline_secrets(&key, &table);
+            match influxdb::Settings::read(table, &folders) {
+                Ok((settings, effective)) => {
+                    self.show("influxdb", &name, effective);
+                    outputs.insert(name, settings);
+                }
+                Err(problems) => self.report(&key, problems),
+            }
+        }
+        outputs
+    }
+
+    /// A secret in the config itself is safe only in a file that is closed to others.
+    fn inline_secrets(&mut self, key: &str, table: &Value) {
+        let ValueKind::Table(entries) = &table.kind else { return };
+        for name in influxdb::settings::INLINE_SECRETS {
+            let Some(origin) = entries.get(*name).and_then(|value| self.layers.origin(value)) else { continue };
+            let message = match origin {
+                Origin::ClosedFile => continue,
+                Origin::Environment => {
+                    format!("a secret in the environment is seen by others; put it in a file that only qosd can read, and set {name}_file")
+                }
+                Origin::OpenFile(path) => {
+                    let path = path.display();
+                    format!(
+                        "a secret in a file that others can read; run: chmod o-rwx {path}, or put it in a file of its own and set {name}_file"
+                    )
+                }
+            };
+            self.report(key, vec![KeyProblem::new(*name, message)]);
+        }
+    }
+
+    fn probes(&mut self, kinds: &[&dyn AnyKind], agent: &str) -> (usize, Vec<Arc<Assignment>>) {
+        let mut probes = 0;
+        let mut assignments = Vec::new();
+        let mut known = HashMap::new();
+        for kind in kinds {
+            for (name, table) in self.tables(kind.name(), "a probe") {
+                probes += 1;
+                let key = format!("{}.{name}", kind.name());
+                match kind.read(agent, &name, table) {
+                    Ok(Reading { effective, assignments: more }) => {
+                        self.show(kind.name(), &name, effective);
+                        self.same_series(&key, &more, &mut known);
+                        assignments.extend(more);
+                    }
+                    Err(problems) => self.report(&key, problems),
+                }
+            }
+        }
+        (probes, assignments)
+    }
+
+    /// Rows of two assignments with the same series would overwrite each other.
+    fn same_series(&mut self, key: &str, assignments: &[Arc<Assignment>], known: &mut HashMap<Series, String>) {
+        for assignment in assignments {
+            let Some(other) = known.insert(assignment.series.clone(), key.to_owned()) else { continue };
+            let tags = assignment.series.tags().iter().map(|(tag, value)| format!("{tag}={value}")).collect::<Vec<_>>().join(", ");
+            let who = if other == key { "two targets make".to_owned() } else { format!("makes, as {other} does,") };
+            let message = format!("{who} the series {tags}; give one of them a name or a tag of its own");
+            self.report(key, vec![KeyProblem::new("", message)]);
+        }
+    }
+
+    fn unknown(&mut self, kinds: &[&dyn AnyKind]) {
+        let known = ["agent", "log", "journal", "influxdb"].into_iter().chain(kinds.iter().map(|kind| kind.name()));
+        let message = format!("unknown key, allowed are {}", known.collect::<Vec<_>>().join(", "));
+        let unknown: Vec<String> = self.sections.drain().map(|(name, _)| name).collect();
+        for name in unknown {
+            self.report("", vec![KeyProblem::new(name, message.clone())]);
+        }
+    }
+
+    /// Takes a section and reads it; one that is not there is empty.
+    fn section<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        let table = self.sections.remove(name).unwrap_or_else(|| Map::<String, Value>::new().into());
+        settings::typed(table).map_err(|problems| self.report(name, problems)).ok()
+    }
+
+    /// Takes a section of named tables, in the order of their names; those with names that are not allowed are left out.
+    fn tables(&mut self, section: &str, what: &str) -> BTreeMap<String, Value> {
+        let tables = match self.sections.remove(section).map(|value| value.kind) {
+            None => return BTreeMap::new(),
+            Some(ValueKind::Table(tables)) => tables,
+            Some(_) => {
+                self.report(section, vec![KeyProblem::new("", format!("expected tables: {what} is [{section}.NAME]"))]);
+                return BTreeMap::new();
+            }
+        };
+        let mut named = BTreeMap::new();
+        for (name, value) in tables {
+            let problem = match (&value.kind, table_name(&name)) {
+                (ValueKind::Table(_), Ok(())) => {
+                    named.insert(name, value);
+                    continue;
+                }
+                (ValueKind::Table(_), Err(message)) => message,
+                _ => format!("expected a table: {what} is [{section}.NAME], and keys stand in it"),
+            };
+            self.report(section, vec![KeyProblem::new(settings::plain_key(&name), problem)]);
+        }
+        named
+    }
+
+    fn report(&mut self, table: &str, problems: Vec<KeyProblem>) {
+        self.problems.extend(problems.into_iter().map(|problem| {
+            let KeyProblem { key, message } = problem.within(table);
+            self.layers.problem(&key, message)
+        }));
+    }
+
+    /// Keeps a section for `qosd check --show`.
+    fn done(&mut self, name: &str, section: &impl Serialize) -> bool {
+        match toml::Value::try_from(section) {
+            Ok(value) => {
+                self.effective.insert(name.to_owned(), value);
+                true
+            }
+            Err(error) => {
+                self.report(name, vec![KeyProblem::new("", error.to_string())]);
+                false
+            }
+        }
+    }
+
+    fn show(&mut self, section: &str, name: &str, table: toml::Table) {
+        let tables = self.effective.entry(section.to_owned()).or_insert_with(|| toml::Table::new().into());
+        if let Some(tables) = tables.as_table_mut() {
+            tables.insert(name.to_owned(), table.into());
+        }
+    }
+}
