@@ -21,6 +21,7 @@ use crate::resolve::Resolver;
 use crate::settings::{self, KeyProblem};
 use schedule::Schedule;
 
+pub mod actor;
 pub mod ledger;
 pub mod ping;
 pub mod schedule;

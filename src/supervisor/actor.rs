@@ -140,14 +140,7 @@ impl Supervisor {
         let now = self.clock.now().mono;
         let name = self.children[index].name.clone();
         let Started { task, check, provoke } = started;
-        let living = Living {
-            generation,
-            since: now,
-            abort: task.abort_handle(),
-            reach: Reach { check, provoke },
-            thread,
-            asked: false,
-        };
+        let living = Living { generation, since: now, abort: task.abort_handle(), reach: Reach { check, provoke }, thread, asked: false };
         self.living.insert(name.clone(), living);
         self.roster.running(&name, now);
         self.publish();

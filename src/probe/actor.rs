@@ -1,0 +1,267 @@
+//! The actor of a kind: takes slots from the ledger, runs them, and closes each with its row.
+//!
+//! It decides nothing about slots, the [`Ledger`] does; and nothing about measuring, the engine does. A panic in the run of
+//! one series becomes that series' row; a panic anywhere else ends the actor, and the next one finds everything in the
+//! ledger.
+
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::watch;
+
+use super::ledger::{Closed, Due, Ledger};
+use super::{AnyEngine, Assignment, EngineSource, Finding, Outcome, Shared, Skip};
+use crate::clock::Timestamp;
+use crate::measurement::{Field, Fields, Row, Series, Value};
+use crate::supervisor::guard::explain_panic;
+use crate::supervisor::{Check, Provoke};
+
+/// Field of rows within an interval of a step of the wall clock: by how much it was stepped.
+pub const CLOCK_STEP: Field<f64> = Field::float("clock_step_ms");
+
+/// The longest sleep, so that a stepped clock is noticed and progress is seen.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// An actor whose loop has not come round for this long makes no progress.
+const NO_PROGRESS: Duration = Duration::from_secs(5);
+/// How much longer than promised a run may take.
+const RUN_GRACE: Duration = Duration::from_secs(1);
+/// How long runs in flight may go on when qosd stops.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How many figures of a row its log line shows.
+const FIGURES: usize = 5;
+
+/// Where rows go.
+pub type RowSink = Arc<dyn Fn(Row) + Send + Sync>;
+
+/// What a kind measures now; a reload sends a new list.
+pub type Plan = watch::Receiver<Arc<Vec<Arc<Assignment>>>>;
+
+/// What every incarnation of a kind's actor is made of. All of it outlives the actor.
+#[derive(Clone)]
+pub struct ProbeParts {
+    /// The kind's name.
+    pub kind: &'static str,
+    /// Makes engines.
+    pub engines: Arc<dyn EngineSource>,
+    /// What engines may use.
+    pub shared: Shared,
+    /// The account of the kind's slots.
+    pub ledger: Arc<Mutex<Ledger>>,
+    /// What to measure: assignments of all kinds.
+    pub plan: Plan,
+    /// Where rows go.
+    pub sink: RowSink,
+    /// Becomes true when qosd stops.
+    pub draining: watch::Receiver<bool>,
+}
+
+/// The actor.
+pub struct Probe {
+    parts: ProbeParts,
+    engine: Rc<dyn AnyEngine>,
+    generation: u64,
+    progress: Rc<Cell<Duration>>,
+    frozen: Rc<Cell<bool>>,
+}
+
+impl Probe {
+    /// A fresh one, for every start.
+    pub fn new(parts: ProbeParts) -> Result<Self, String> {
+        let engine = parts.engines.engine(parts.shared.clone())?.into();
+        let generation = lock(&parts.ledger).lend();
+        let progress = Rc::new(Cell::new(parts.shared.clock.now().mono));
+        Ok(Self { parts, engine, generation, progress, frozen: Rc::default() })
+    }
+}
+
+impl Actor for Probe {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Some(drive) = self.engine.drive() {
+            ctx.spawn(drive.into_actor(self));
+        }
+        let scheduler = Scheduler {
+            parts: self.parts.clone(),
+            engine: Rc::clone(&self.engine),
+            generation: self.generation,
+            progress: Rc::clone(&self.progress),
+            frozen: Rc::clone(&self.frozen),
+        };
+        ctx.spawn(Rc::new(scheduler).run().into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+impl Handler<Check> for Probe {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, _: Check, _: &mut Self::Context) -> Self::Result {
+        let silent = self.parts.shared.clock.now().mono.saturating_sub(self.progress.get());
+        if silent > NO_PROGRESS { Err(format!("no slot was looked at for {silent:?}")) } else { Ok(()) }
+    }
+}
+
+impl Handler<Provoke> for Probe {
+    type Result = ();
+
+    fn handle(&mut self, Provoke(fault): Provoke, _: &mut Self::Context) {
+        self.frozen.set(fault.strike());
+    }
+}
+
+/// Runs in flight.
+type Runs = FuturesUnordered<LocalBoxFuture<'static, ()>>;
+
+struct Scheduler {
+    parts: ProbeParts,
+    engine: Rc<dyn AnyEngine>,
+    generation: u64,
+    progress: Rc<Cell<Duration>>,
+    frozen: Rc<Cell<bool>>,
+}
+
+impl Scheduler {
+    /// Until qosd stops.
+    async fn run(self: Rc<Self>) {
+        let mut plan = self.parts.plan.clone();
+        let mut draining = self.parts.draining.clone();
+        let mut runs: Runs = FuturesUnordered::new();
+        self.abandon(Skip::Restart, true);
+        self.assign(&plan.borrow_and_update());
+        while !*draining.borrow_and_update() {
+            self.take_due(&mut runs);
+            let next = self.next_wake();
+            tokio::select! {
+                () = tokio::time::sleep_until(self.parts.shared.clock.instant(next)) => {}
+                Some(()) = runs.next() => {}
+                Ok(()) = plan.changed() => self.assign(&plan.borrow_and_update()),
+                _ = draining.changed() => {}
+            }
+            while self.frozen.get() {
+                std::future::pending::<()>().await;
+            }
+        }
+        let finished = async { while runs.next().await.is_some() {} };
+        // What is still in flight after this is skipped.
+        let _ = tokio::time::timeout(DRAIN, finished).await;
+        self.abandon(Skip::Shutdown, false);
+    }
+
+    fn assign(&self, plan: &[Arc<Assignment>]) {
+        let own: Vec<_> = plan.iter().filter(|assignment| assignment.kind == self.parts.kind).cloned().collect();
+        lock(&self.parts.ledger).assign(&own, self.parts.shared.clock.now());
+    }
+
+    fn next_wake(&self) -> Duration {
+        let now = self.parts.shared.clock.now().mono;
+        self.progress.set(now);
+        let heartbeat = now + HEARTBEAT;
+        lock(&self.parts.ledger).wake().map_or(heartbeat, |wake| wake.min(heartbeat))
+    }
+
+    fn take_due(self: &Rc<Self>, runs: &mut Runs) {
+        loop {
+            let due = {
+                let mut ledger = lock(&self.parts.ledger);
+                if !ledger.is_lent_to(self.generation) {
+                    return;
+                }
+                ledger.due(self.parts.shared.clock.now())
+            };
+            if due.is_empty() {
+                return;
+            }
+            for due in due {
+                match due.skip {
+                    Some(reason) => self.close(&due.assignment.series, due.slot.time, Finding::skipped(reason), due.clock_step_ms),
+                    None => runs.push(Rc::clone(self).run_slot(due).boxed_local()),
+                }
+            }
+        }
+    }
+}
+
+impl Scheduler {
+    /// One run, whatever comes of it.
+    async fn run_slot(self: Rc<Self>, due: Due) {
+        let Due { assignment, slot, clock_step_ms, .. } = due;
+        let engine = Rc::clone(&self.engine);
+        let running = async { engine.run(&assignment, slot).await };
+        let limit = assignment.longest + RUN_GRACE;
+        let finding = match tokio::time::timeout(limit, AssertUnwindSafe(running).catch_unwind()).await {
+            Ok(Ok(finding)) => finding,
+            Ok(Err(panic)) => {
+                let (message, at) = explain_panic(&*panic);
+                tracing::error!(series = %assignment.series, at, message, "run panicked");
+                Finding::failed(Outcome::LocalError, format!("panic at {at}: {message}"))
+            }
+            Err(_) => {
+                tracing::error!(series = %assignment.series, ?limit, "run did not end");
+                Finding::failed(Outcome::LocalError, format!("the run did not end within {limit:?}"))
+            }
+        };
+        self.close(&assignment.series, slot.time, finding, clock_step_ms);
+    }
+
+    /// Writes the row of a slot, unless it has one already.
+    fn close(&self, series: &Series, time: Timestamp, finding: Finding, clock_step_ms: Option<f64>) {
+        let outcome = finding.outcome;
+        let mut fields = finding.into_fields();
+        if let Some(step) = clock_step_ms {
+            fields.float(CLOCK_STEP, step);
+        }
+        let closed = {
+            let mut ledger = lock(&self.parts.ledger);
+            if !ledger.is_lent_to(self.generation) {
+                return;
+            }
+            ledger.close(series, time, outcome)
+        };
+        if closed != Closed::AlreadyDone {
+            log(series, outcome, &fields, closed);
+            (self.parts.sink)(Row { series: series.clone(), time, fields });
+        }
+    }
+
+    /// Skips every open slot, and with `passed` also those that went by while nobody looked.
+    fn abandon(&self, reason: Skip, passed: bool) {
+        let open = lock(&self.parts.ledger).abandon(self.parts.shared.clock.now(), passed);
+        for (series, time) in open {
+            self.close(&series, time, Finding::skipped(reason), None);
+        }
+    }
+}
+
+/// A line a run for those who look, a line a change of state for all.
+fn log(series: &Series, outcome: Outcome, fields: &Fields, closed: Closed) {
+    let tag = |key| series.tag(key).unwrap_or_default();
+    let (kind, probe, dst) = (tag("kind"), tag("probe"), tag("target"));
+    let error = match fields.get(super::ERROR.info().name) {
+        Some(Value::Text(error)) => error.as_str(),
+        _ => "",
+    };
+    tracing::debug!(kind, probe, dst, result = %outcome, error, figures = figures(fields), "run finished");
+    match closed {
+        Closed::Down => tracing::info!(kind, probe, dst, result = %outcome, error, "target became unreachable"),
+        Closed::UpAgain(after) => tracing::info!(kind, probe, dst, ?after, "target is reachable again"),
+        Closed::Unchanged | Closed::AlreadyDone => {}
+    }
+}
+
+/// The first figures of the kind, for the log.
+fn figures(fields: &Fields) -> String {
+    let own = fields.iter().filter(|(_, value)| matches!(value, Value::Float(_)));
+    let words: Vec<String> = own.take(FIGURES).map(|(name, value)| format!("{name}={value}")).collect();
+    words.join(" ")
+}
+
+fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
