@@ -221,7 +221,7 @@ pub(super) fn unaltered<'a>(text: ValueRef<'a>, crc: ValueRef<'_>) -> Option<&'a
 fn raw(row: &rusqlite::Row<'_>) -> rusqlite::Result<Raw> {
     let integer = |index| row.get_ref(index).ok().and_then(|value| value.as_i64().ok());
     let parts = || {
-        let crc = u32::try_from(integer(4)?).ok()?;
+        let crc = i32::try_from(integer(4)?).ok()?.cast_unsigned();
         let body = row.get_ref(5).ok()?.as_blob().ok()?.to_owned();
         Some((integer(1)?, integer(2)?, integer(3)?, crc, body))
     };

@@ -271,7 +271,8 @@ fn insert(tx: &Transaction<'_>, dictionary: &mut Dictionary, rows: &[Row], tip: 
         let layout = known_layout(&mut dictionary.layouts, tx, Layout::of(&row.fields))?;
         let series = known_series(&mut dictionary.series, tx, &row.series)?;
         let crc = encoding::checksum(&series.1, &layout.1, row.time, &body);
-        statement.execute(params![position as i64, series.0, row.time.nanos(), layout.0, crc, body])?;
+        // Signed, as SQLite then needs 4 bytes for it instead of 6.
+        statement.execute(params![position as i64, series.0, row.time.nanos(), layout.0, crc.cast_signed(), body])?;
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ async fn a_row_with_a_flipped_byte_is_set_aside_and_never_delivered() {
     let journal = open(dir.path(), Mode::Inline);
     journal.append(rows(0..10));
     let flips = [
-        "UPDATE row SET body = x'ff' || substr(body, 2) WHERE position = 2",
+        "UPDATE row SET body = CAST(x'ff' || substr(body, 2) AS BLOB) WHERE position = 2",
         "UPDATE row SET time = time + 1 WHERE position = 4",
         "UPDATE row SET series = 99 WHERE position = 6",
         "UPDATE row SET layout = 99 WHERE position = 8",
@@ -133,7 +133,7 @@ async fn rows_of_a_series_whose_name_was_altered_are_not_delivered_under_another
     assert_eq!(contents(&journal).await, rows(1..4), "the series is written anew when it comes again");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn delivered_rows_go_by_age_and_others_stay() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings { max_age: Duration::from_secs(100), ..settings() };
@@ -145,10 +145,10 @@ async fn delivered_rows_go_by_age_and_others_stay() {
     let mut acknowledged = Acknowledged::starting_at(Position(500));
     acknowledged.add(Position(801), Position(1000));
     journal.acknowledge("main", &acknowledged);
-    assert_eq!(contents(&journal).await, [seconds(500..800), seconds(900..1000)].concat());
+    assert!(contents(&journal).await == [seconds(500..800), seconds(900..1000)].concat());
     assert_eq!(journal.stats().oldest, Some(at(500)));
     journal.outputs(vec![]);
-    assert_eq!(contents(&journal).await, seconds(900..1000), "without outputs every row counts as delivered");
+    assert!(contents(&journal).await == seconds(900..1000), "without outputs every row counts as delivered");
     assert_eq!(journal.stats().dropped_size, 0);
     assert_eq!(journal.output("main", None).await.unwrap(), acknowledged, "a removed output keeps its position");
 }
@@ -168,11 +168,11 @@ async fn at_the_cap_delivered_rows_go_first_then_undelivered_ones_counted() {
     };
     fill(0, 2_000);
     journal.acknowledge("main", &Acknowledged::starting_at(Position(1_000)));
-    fill(2_000, 2_500);
+    fill(2_000, 3_500);
     assert_eq!(journal.stats().dropped_size, 0);
     let oldest = all(&journal).await[0].position;
     assert!(oldest > Position(1) && oldest <= Position(1_001), "{oldest:?}");
-    fill(4_500, 5_500);
+    fill(5_500, 4_500);
     let stats = journal.stats();
     let kept = all(&journal).await;
     assert_eq!(stats.dropped_size, kept[0].position.0 - 1_001, "every undelivered row that went is counted");
@@ -195,6 +195,7 @@ async fn while_the_disk_takes_nothing_rows_wait_in_a_bounded_ring() {
     let refused = journal.flush().await.unwrap_err();
     assert!(refused.to_string().contains("locked"), "{refused}");
     journal.append(rows(60..175));
+    journal.flush().await.unwrap_err();
     let stats = journal.stats();
     assert!(stats.failing.is_some());
     assert_eq!((stats.waiting, stats.dropped_memory, *journal.tip().borrow()), (100, 25, Position(50)));
@@ -226,7 +227,7 @@ fn rows_that_a_failed_commit_left_behind_are_written_anew_in_their_place() {
     assert_eq!(found.rows.into_iter().map(|stored| stored.row).collect::<Vec<_>>(), rows(0..12));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn outputs_remember_what_they_have() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open_at(dir.path(), Mode::Inline, 100);
@@ -295,8 +296,8 @@ fn exported(dir: &Path, filter: &Filter, format: Format) -> String {
 async fn an_export_is_ordered_by_time_and_runs_beside_the_writer() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path(), Mode::Threaded);
-    journal.append([7, 3, 5, 1].map(|time| row("a", time)).to_vec());
-    journal.append(vec![row("b", 4), ping_row(9, 6)]);
+    journal.append([7, 3, 5, 1].map(|time| row("a", EPOCH + time)).to_vec());
+    journal.append(vec![row("b", EPOCH + 4), ping_row(9, EPOCH + 6)]);
     journal.flush().await.unwrap();
     let times = |filter: &Filter| {
         let json = exported(dir.path(), filter, Format::Json);
@@ -304,30 +305,32 @@ async fn an_export_is_ordered_by_time_and_runs_beside_the_writer() {
         json.lines().map(nanos).collect::<String>()
     };
     assert_eq!(times(&Filter::default()), "134567");
-    let until = Some(Timestamp::from_nanos(6));
-    assert_eq!(times(&Filter { since: Timestamp::from_nanos(3), until, ..Filter::default() }), "345");
+    let until = Some(Timestamp::from_nanos(EPOCH + 6));
+    assert_eq!(times(&Filter { since: Timestamp::from_nanos(EPOCH + 3), until, ..Filter::default() }), "345");
     assert_eq!(times(&Filter { target: Some("a".into()), ..Filter::default() }), "1357");
     assert_eq!(times(&Filter { probe: Some("core".into()), kind: Some("ping".into()), ..Filter::default() }), "13457");
     let line = exported(dir.path(), &Filter { target: Some("b".into()), ..Filter::default() }, Format::Line);
-    assert_eq!(line, "qos_metrics,kind=ping,probe=core,target=b 4\n");
+    assert_eq!(line, "qos_metrics,kind=ping,probe=core,target=b 1700000000000000004\n");
 }
 
 #[tokio::test]
 async fn csv_has_the_union_of_all_columns() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path(), Mode::Inline);
-    let mut skipped = row("b", 2);
+    let mut skipped = row("b", EPOCH + 2);
     skipped.fields = crate::measurement::Fields::new();
     skipped.fields.put("result".into(), crate::measurement::Value::Text("skipped, \"so\"".into()));
     skipped.series = Series::new("m", [("family", "ipv4")]);
-    journal.append(vec![row("a", 7), skipped]);
+    let mut measured = row("a", 7);
+    measured.time = Timestamp::from_nanos(EPOCH + 7);
+    journal.append(vec![measured, skipped]);
     journal.close().await.unwrap();
     drop(journal);
     assert_eq!(
         exported(dir.path(), &Filter::default(), Format::Csv),
         "time,measurement,family,kind,probe,target,rtt_ms,sent,result\n\
-         1970-01-01T00:00:00.000000002Z,m,ipv4,,,,,,\"skipped, \"\"so\"\"\"\n\
-         1970-01-01T00:00:00.000000007Z,qos_metrics,,ping,core,a,1,7,\n"
+         2023-11-14T22:13:20.000000002Z,m,ipv4,,,,,,\"skipped, \"\"so\"\"\"\n\
+         2023-11-14T22:13:20.000000007Z,qos_metrics,,ping,core,a,1,7,\n"
     );
 }
 
