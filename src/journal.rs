@@ -9,12 +9,12 @@
 //!
 //! # The file
 //!
-//! `journal.sqlite3` in the data folder, SQLite in WAL mode with `synchronous=FULL`; `journal.lock` beside it belongs to the
+//! `journal.sqlite3` in the data folder, `SQLite` in WAL mode with `synchronous=FULL`; `journal.lock` beside it belongs to the
 //! one qosd that writes. Anybody with the right may read meanwhile: `qosd export` does. The tables, of version 1:
 //!
 //! - `row`: what was measured. `position` counts up and is never used again; `series` and `layout` point to the two tables
 //!   below; `time` in nanoseconds; `body` holds the values in the order of the layout, see [`encoding`]; `crc` is a CRC32C
-//!   of series, layout, time and body, because SQLite does not see a byte that flips inside a row.
+//!   of series, layout, time and body, because `SQLite` does not see a byte that flips inside a row.
 //! - `series`: measurement and tags as [`Series::key`] writes them, with a CRC32C. Many rows share one.
 //! - `layout`: names and types of a row's fields, with a CRC32C. Nearly all rows of a series share one.
 //! - `output`: what each output has acknowledged, and since when it is no longer in the config.
@@ -118,7 +118,7 @@ pub enum JournalError {
         /// Version of its tables.
         version: i64,
     },
-    /// SQLite could not do something.
+    /// `SQLite` could not do something.
     #[error("{doing} failed")]
     Sqlite {
         /// What.
@@ -151,7 +151,7 @@ impl JournalError {
     }
 }
 
-/// Says what SQLite could not do.
+/// Says what `SQLite` could not do.
 fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
     move |source| JournalError::Sqlite { doing, source }
 }
@@ -189,7 +189,7 @@ struct Handle {
 }
 
 enum Runner {
-    Inline(Mutex<Engine>),
+    Inline(Box<Mutex<Engine>>),
     Threaded { questions: Option<mpsc::Sender<Question>>, done: Mutex<[Done; 2]> },
 }
 
@@ -223,7 +223,7 @@ impl Journal {
         });
         let engine = Engine::new(Arc::clone(&shared), store);
         let runner = match mode {
-            Mode::Inline => Runner::Inline(Mutex::new(engine)),
+            Mode::Inline => Runner::Inline(Box::new(Mutex::new(engine))),
             Mode::Threaded => {
                 let (questions, asked) = mpsc::channel(QUESTIONS);
                 let read = thread::read(Arc::clone(&shared), asked).map_err(JournalError::Thread)?;
@@ -270,7 +270,7 @@ impl Journal {
 
     /// What an output has acknowledged; a new one starts at the tip, or `replay` back.
     pub async fn output(&self, name: &str, replay: Option<Duration>) -> Result<Acknowledged, JournalError> {
-        if let Some(acknowledged) = self.known_output(name) {
+        if let Some(acknowledged) = self.change(|inbox, now| inbox.output(name, now)) {
             return Ok(acknowledged);
         }
         let mut start = *self.0.shared.tip.borrow();
@@ -289,7 +289,7 @@ impl Journal {
     /// The outputs whose acknowledgement a row needs before it counts as delivered. One that is removed keeps its position
     /// for 7 days.
     pub fn outputs(&self, names: Vec<String>) {
-        let today = self.0.shared.clock.now().unix;
+        let (names, today) = (names.into_iter().collect(), self.0.shared.clock.now().unix);
         self.change(|inbox, now| inbox.name_outputs(&names, today, now));
     }
 
@@ -301,7 +301,7 @@ impl Journal {
 
     /// What is scheduled from now on, so that slots missed while dead can be told. Replaces what was said before.
     ///
-    /// To be said after the rows of [`Journal::missed`] were appended: then a kill at any time tells no slot twice and none never.
+    /// To be said after the rows of [`Journal::missed`] were appended: then a kill at any time loses no slot.
     pub fn scheduled(&self, series: Vec<(Series, Schedule)>) {
         let today = self.0.shared.clock.now().unix;
         self.change(|inbox, now| inbox.schedule(series, today, now));
@@ -345,10 +345,6 @@ impl Journal {
         stats.waiting = inbox.waiting() as u64;
         stats.dropped_memory += inbox.dropped();
         stats
-    }
-
-    fn known_output(&self, name: &str) -> Option<Acknowledged> {
-        held(&self.0.shared.inbox).outputs.get(name).map(|output| output.acknowledged.clone())
     }
 
     async fn committed(&self, clean: bool) -> Result<(), JournalError> {

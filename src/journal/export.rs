@@ -38,7 +38,7 @@ pub enum Format {
     Csv,
     /// One JSON object a line.
     Json,
-    /// InfluxDB's line protocol.
+    /// Line protocol.
     Line,
 }
 
@@ -115,13 +115,12 @@ fn select(reader: &mut Reader, filter: &Filter) -> Result<Selection, JournalErro
         ControlFlow::Continue(())
     })?;
     for place in found {
-        let wanted = match wanted.get(&place.series) {
-            Some(wanted) => *wanted,
-            None => {
-                let series = reader.series(place.series)?.filter(|known| filter.wants(&known.series));
-                selection.tags.extend(series.iter().flat_map(|known| known.series.tags().keys().cloned()));
-                *wanted.entry(place.series).or_insert(series.is_some())
-            }
+        let wanted = if let Some(wanted) = wanted.get(&place.series) {
+            *wanted
+        } else {
+            let series = reader.series(place.series)?.filter(|known| filter.wants(&known.series));
+            selection.tags.extend(series.iter().flat_map(|known| known.series.tags().keys().cloned()));
+            *wanted.entry(place.series).or_insert(series.is_some())
         };
         if wanted {
             selection.places.push((place.time, place.position));

@@ -74,6 +74,7 @@ impl Batch {
 }
 
 /// What waits.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own; they are no state together")]
 pub(super) struct Inbox {
     /// The journal's settings.
     pub(super) settings: Settings,
@@ -132,9 +133,20 @@ impl Inbox {
         self.trim()
     }
 
-    /// What an output has acknowledged; the output is known from here on.
+    /// What an output that is there has acknowledged; none if it is not known.
+    pub(super) fn output(&mut self, name: &str, now: Duration) -> Option<Acknowledged> {
+        let output = self.outputs.get_mut(name)?;
+        let acknowledged = output.acknowledged.clone();
+        if output.removed.take().is_some() {
+            self.change(name, now);
+        }
+        Some(acknowledged)
+    }
+
+    /// What an output has acknowledged; the output is known from here on. A late answer does not bring back a removed one.
     pub(super) fn acknowledge(&mut self, name: &str, acknowledged: Acknowledged, now: Duration) {
-        let output = Output { acknowledged, removed: None };
+        let removed = self.outputs.get(name).and_then(|known| known.removed);
+        let output = Output { acknowledged, removed };
         if self.outputs.get(name) != Some(&output) {
             self.outputs.insert(name.to_owned(), output);
             self.change(name, now);
@@ -142,7 +154,7 @@ impl Inbox {
     }
 
     /// The outputs that there are. Others are kept for 7 days after `today`, then forgotten.
-    pub(super) fn name_outputs(&mut self, names: &[String], today: Timestamp, now: Duration) {
+    pub(super) fn name_outputs(&mut self, names: &BTreeSet<String>, today: Timestamp, now: Duration) {
         let mut changed = Vec::new();
         for (name, output) in &mut self.outputs {
             let removed = if names.contains(name) { None } else { output.removed.or(Some(today)) };
@@ -151,7 +163,9 @@ impl Inbox {
                 changed.push(name.clone());
             }
         }
-        changed.iter().for_each(|name| self.change(name, now));
+        for name in changed {
+            self.change(&name, now);
+        }
     }
 
     /// Forgets outputs that were removed too long ago.
@@ -351,9 +365,10 @@ mod tests {
         let mut inbox = inbox(10);
         let day = |day: u64| Timestamp::default().plus(Duration::from_hours(24 * day));
         inbox.acknowledge("main", Acknowledged::default(), NOW);
-        inbox.name_outputs(&[], day(1), NOW);
+        inbox.name_outputs(&BTreeSet::new(), day(1), NOW);
         inbox.forget_outputs(day(7), NOW);
-        inbox.name_outputs(&[], day(7), NOW);
+        inbox.name_outputs(&BTreeSet::new(), day(7), NOW);
+        inbox.acknowledge("main", Acknowledged::starting_at(crate::journal::Position(9)), NOW);
         assert_eq!(inbox.outputs["main"].removed, Some(day(1)));
         inbox.take();
         inbox.forget_outputs(day(8), NOW);

@@ -78,7 +78,7 @@ impl Reader {
     /// At most `limit` rows after `after`, up to and with `upto`. Fewer only if there are no more.
     pub(super) fn rows(&mut self, after: Position, upto: Position, limit: usize) -> Result<Found, JournalError> {
         let mut found = Found::default();
-        let mut after = after.0 as i64;
+        let mut after = i64::try_from(after.0).unwrap_or(i64::MAX);
         while found.rows.len() < limit {
             let wanted = CHUNK.min(limit - found.rows.len());
             let chunk = self.chunk(after, upto.0 as i64, wanted).map_err(failed("reading rows"))?;

@@ -87,7 +87,7 @@ mod tests {
             bytes: 10,
             max_size: 100,
             now: Timestamp::from_nanos(1_000_000),
-            max_age: Duration::from_nanos(1_000),
+            max_age: Duration::from_micros(1),
             oldest_delivered: Some(Timestamp::from_nanos(999_500)),
             rows: 1_000_000,
         }
@@ -116,7 +116,9 @@ mod tests {
     fn acknowledged() -> impl Strategy<Value = Acknowledged> {
         (0..20u64, prop::collection::vec((1..60u64, 0..6u64), 0..8)).prop_map(|(floor, ranges)| {
             let mut acknowledged = Acknowledged::starting_at(Position(floor));
-            ranges.into_iter().for_each(|(from, more)| acknowledged.add(Position(from), Position(from + more)));
+            for (from, more) in ranges {
+                acknowledged.add(Position(from), Position(from + more));
+            }
             acknowledged
         })
     }

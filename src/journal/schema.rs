@@ -11,7 +11,7 @@ use super::{JournalError, failed};
 /// Version of the tables, kept in `user_version`.
 const VERSION: i64 = 1;
 
-/// SQLite's page size here, in bytes.
+/// The size of a page, in bytes.
 const PAGE: u64 = 4096;
 
 /// How long a statement waits for another process that has the file locked: an export, or a curious shell.
@@ -100,7 +100,7 @@ pub(super) fn vacuum(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The main file's bytes as SQLite sees them.
+/// Bytes of the main file once the write-ahead file is moved into it.
 pub(super) fn file_bytes(conn: &Connection) -> rusqlite::Result<u64> {
     let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
     Ok(pages as u64 * PAGE)

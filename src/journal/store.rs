@@ -47,6 +47,15 @@ pub(super) struct Store {
     leftovers: bool,
 }
 
+/// The first row of some ranges of positions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct First {
+    /// Its time.
+    pub(super) time: Timestamp,
+    /// The range that it is in.
+    pub(super) range: (Position, Position),
+}
+
 /// The series and layouts of the file.
 #[derive(Default)]
 struct Dictionary {
@@ -118,7 +127,8 @@ impl Store {
         let tx = Transaction::new(&mut self.conn, rusqlite::TransactionBehavior::Immediate)?;
         let mut counters = self.counters;
         if self.leftovers {
-            counters.rows -= tx.execute("DELETE FROM row WHERE position > ?1", [self.tip.0 as i64])? as u64;
+            let left = tx.execute("DELETE FROM row WHERE position > ?1", [self.tip.0 as i64])? as u64;
+            counters.rows = counters.rows.saturating_sub(left);
         }
         insert(&tx, &mut self.dictionary, &batch.rows, self.tip)?;
         counters.rows += batch.rows.len() as u64;
@@ -195,14 +205,14 @@ impl Store {
         schema::vacuum(&self.conn).and_then(|()| schema::checkpoint(&self.conn)).map_err(failed("giving space back"))
     }
 
-    /// Position and time of the first row in these ranges, and the range that it is in.
-    pub(super) fn first(&self, ranges: &[(Position, Position)]) -> Result<Option<(Timestamp, (Position, Position))>, JournalError> {
+    /// The first row in these ranges.
+    pub(super) fn first(&self, ranges: &[(Position, Position)]) -> Result<Option<First>, JournalError> {
         let read = || {
             let mut statement = self.conn.prepare("SELECT time FROM row WHERE position BETWEEN ?1 AND ?2 ORDER BY position LIMIT 1")?;
             for range in ranges {
                 let time: Option<i64> = statement.query_row([range.0.0 as i64, range.1.0 as i64], |row| row.get(0)).optional()?;
                 if let Some(time) = time {
-                    return Ok(Some((Timestamp::from_nanos(time), *range)));
+                    return Ok(Some(First { time: Timestamp::from_nanos(time), range: *range }));
                 }
             }
             Ok(None)
@@ -263,7 +273,7 @@ fn texts(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<(i64, String)>> {
     texts.filter_map(Result::transpose).collect()
 }
 
-/// Positions are given here, not by SQLite, so that a commit that is repeated uses the same.
+/// Positions are given here, not by the database, so that a commit that is repeated uses the same.
 fn insert(tx: &Transaction<'_>, dictionary: &mut Dictionary, rows: &[Row], tip: Position) -> rusqlite::Result<()> {
     let mut statement = tx.prepare("INSERT INTO row (position, series, time, layout, crc, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
     for (row, position) in rows.iter().zip(tip.0 + 1..) {

@@ -111,7 +111,9 @@ async fn a_row_with_a_flipped_byte_is_set_aside_and_never_delivered() {
         "UPDATE row SET layout = 99 WHERE position = 8",
         "UPDATE row SET crc = crc + 4294967296 WHERE position = 9",
     ];
-    flips.iter().for_each(|flip| assert_eq!(sqlite(dir.path()).execute(flip, []).unwrap(), 1));
+    for flip in flips {
+        assert_eq!(sqlite(dir.path()).execute(flip, []).unwrap(), 1);
+    }
     let positions = |stored: Vec<Stored>| stored.into_iter().map(|stored| stored.position.0).collect::<Vec<_>>();
     assert_eq!(positions(journal.read(Position(0), Position(10), 4).await.unwrap()), [1, 3, 5, 7]);
     assert_eq!(positions(all(&journal).await), [1, 3, 5, 7, 10]);

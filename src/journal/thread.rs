@@ -165,14 +165,13 @@ impl Engine {
     fn write(&mut self, batch: &Batch, now: Timestamp) -> Result<(), JournalError> {
         let tip = *self.shared.tip.borrow();
         let max_size = held(&self.shared.inbox).settings.max_size;
-        let store = match &mut self.store {
-            Some(store) => store,
-            None => {
-                // No connection of ours may keep the old write-ahead file alive.
-                let mut reader = held(&self.shared.reader);
-                *reader = None;
-                self.store.insert(Store::reopen(self.shared.path(), max_size, tip)?)
-            }
+        let store = if let Some(store) = &mut self.store {
+            store
+        } else {
+            // No connection of ours may keep the old write-ahead file alive.
+            let mut reader = held(&self.shared.reader);
+            *reader = None;
+            self.store.insert(Store::reopen(self.shared.path(), max_size, tip)?)
         };
         store.limit(max_size)?;
         if batch.is_empty() { Ok(()) } else { store.commit(batch, now) }
@@ -226,15 +225,16 @@ impl Engine {
         self.shared.tip.send_if_modified(|known| std::mem::replace(known, tip) != tip);
         let counters = store.counters();
         let all = [(Position(1), Position(i64::MAX as u64))];
+        // Only shown: what can not be read here is found by the next commit. Read before the lock is taken, as a disk may be slow.
+        let (bytes, first) = (store.bytes(), store.first(&all));
         let mut stats = held(&self.shared.stats);
         stats.rows = counters.rows;
         stats.dropped_memory = counters.dropped_memory;
         stats.dropped_size = counters.dropped_size;
         stats.damaged = counters.damaged;
         stats.failing = None;
-        // Only shown: what can not be read here is found by the next commit.
-        stats.bytes = store.bytes().unwrap_or(stats.bytes);
-        stats.oldest = store.first(&all).map_or(stats.oldest, |first| first.map(|(time, _)| time));
+        stats.bytes = bytes.unwrap_or(stats.bytes);
+        stats.oldest = first.map_or(stats.oldest, |first| first.map(|first| first.time));
     }
 
     /// One step of retention. Says whether there is more to do.
@@ -255,21 +255,22 @@ impl Engine {
             max_size: settings.max_size,
             now,
             max_age: settings.max_age,
-            oldest_delivered: first.map(|(time, _)| time),
+            oldest_delivered: first.map(|first| first.time),
             rows: store.counters().rows,
         };
-        let range = first.map_or((Position(1), Position(i64::MAX as u64)), |(_, range)| range);
+        let range = first.map_or((Position(1), Position(i64::MAX as u64)), |first| first.range);
         let any_time = Timestamp::from_nanos(i64::MAX);
-        match retention::decide(&facts) {
-            Step::Nothing => return Ok(false),
-            Step::TooOld(limit) => drop(store.delete(range, retention::STEP, limit.minus(Duration::from_nanos(1)), false)?),
-            Step::Delivered(count) => drop(store.delete(range, count, any_time, false)?),
+        let deleted = match retention::decide(&facts) {
+            Step::Nothing => 0,
+            Step::TooOld(limit) => store.delete(range, retention::STEP, limit.minus(Duration::from_nanos(1)), false)?,
+            Step::Delivered(count) => store.delete(range, count, any_time, false)?,
             Step::Undelivered(count) => {
                 let lost = store.delete(range, count, any_time, true)?;
                 self.tell_loss(lost);
+                lost
             }
-        }
-        Ok(true)
+        };
+        Ok(deleted > 0)
     }
 
     fn tell_loss(&mut self, rows: u64) {
