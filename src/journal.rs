@@ -13,7 +13,7 @@
 //! one qosd that writes. Anybody with the right may read meanwhile: `qosd export` does. The tables, of version 1:
 //!
 //! - `row`: what was measured. `position` counts up and is never used again; `series` and `layout` point to the two tables
-//!   below; `time` in nanoseconds; `body` holds the values in the order of the layout, see [`encoding`]; `crc` is a CRC32C
+//!   below; `time` in nanoseconds; `body` holds the values in the order of the layout, see `encoding`; `crc` is a CRC32C
 //!   of series, layout, time and body, because `SQLite` does not see a byte that flips inside a row.
 //! - `series`: measurement and tags as [`Series::key`] writes them, with a CRC32C. Many rows share one.
 //! - `layout`: names and types of a row's fields, with a CRC32C. Nearly all rows of a series share one.
@@ -25,7 +25,7 @@
 //! # When the disk fails
 //!
 //! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 5 s. A handle whose sync failed is not used again:
-//! see [`store::Store::reopen`].
+//! see `Store::reopen`.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -60,8 +60,8 @@ mod thread;
 
 /// Reads that may wait for the reader's thread; further ones wait for their turn.
 const QUESTIONS: usize = 16;
-/// The longest that dropping the last handle waits for the last commit.
-const LAST_COMMIT: Duration = Duration::from_millis(1500);
+/// The longest that dropping the last handle waits for the last commit, and for the last read.
+const LAST: [Duration; 2] = [Duration::from_millis(1500), Duration::from_millis(250)];
 
 /// Where a row stands in the journal: 1 for the first ever appended; no two rows share one, none is used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -388,9 +388,9 @@ impl Drop for Handle {
                 *questions = None;
                 held(&self.shared.inbox).stop = true;
                 self.shared.wake.notify_all();
-                for done in &*held(done) {
+                for (done, longest) in held(done).iter().zip(LAST) {
                     // Ended, or the disk hangs: then the rows that wait are lost with the process, which has to end in time.
-                    let _ = done.recv_timeout(LAST_COMMIT);
+                    let _ = done.recv_timeout(longest);
                 }
             }
         }

@@ -350,10 +350,45 @@ fn a_full_ping_row_takes_few_bytes_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path(), Mode::Inline);
     journal.append((0..20_000).map(|k| ping_row(k % 100, EPOCH + k as i64)).collect());
+    let all = journal.stats().bytes;
     drop(journal);
     let bytes = dir.path().join(folder::FILE).metadata().unwrap().len();
-    println!("a full ping row takes {:.1} bytes of the file", bytes as f64 / 20_000.0);
+    println!("a full ping row takes {:.1} bytes of the file, {:.1} with the write-ahead file", bytes as f64 / 2e4, all as f64 / 2e4);
     assert!(bytes / 20_000 < 200);
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figure is of interest")]
+fn a_ping_row_that_is_ok_takes_fewer() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), Mode::Inline);
+    let ok = |k: usize| {
+        let full = ping_row(k % 100, EPOCH + k as i64);
+        let mut fields = crate::measurement::Fields::new();
+        for (name, value) in full.fields.iter().filter(|(name, _)| !["error", "dns_stale"].contains(&&***name)) {
+            fields.put(Arc::clone(name), value.clone());
+        }
+        Row { fields, ..full }
+    };
+    journal.append((0..20_000).map(ok).collect());
+    drop(journal);
+    let bytes = dir.path().join(folder::FILE).metadata().unwrap().len();
+    println!("a ping row that is ok takes {:.1} bytes of the file", bytes as f64 / 2e4);
+    assert!(bytes / 20_000 < 190);
+}
+
+#[tokio::test]
+async fn the_last_handle_goes_in_time_although_the_disk_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), Mode::Threaded);
+    journal.append(rows(0..5));
+    journal.flush().await.unwrap();
+    let other = sqlite(dir.path());
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    journal.append(rows(5..10));
+    drop(journal);
+    drop(other);
+    assert_eq!(contents(&open(dir.path(), Mode::Threaded)).await, rows(0..5), "let go, with what was durable");
 }
 
 #[derive(Clone, Debug)]

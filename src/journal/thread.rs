@@ -221,8 +221,6 @@ impl Engine {
     /// Tells what is durable and what is counted.
     fn publish(&self) {
         let Some(store) = &self.store else { return };
-        let tip = store.tip();
-        self.shared.tip.send_if_modified(|known| std::mem::replace(known, tip) != tip);
         let counters = store.counters();
         let all = [(Position(1), Position(i64::MAX as u64))];
         // Only shown: what can not be read here is found by the next commit. Read before the lock is taken, as a disk may be slow.
@@ -235,6 +233,9 @@ impl Engine {
         stats.failing = None;
         stats.bytes = bytes.unwrap_or(stats.bytes);
         stats.oldest = first.map_or(stats.oldest, |first| first.map(|first| first.time));
+        drop(stats);
+        let tip = store.tip();
+        self.shared.tip.send_if_modified(|known| std::mem::replace(known, tip) != tip);
     }
 
     /// One step of retention. Says whether there is more to do.
