@@ -1,16 +1,67 @@
 //! The journal: what was measured is durable here first, and stays until every output has it.
+//!
+//! # The promise
+//!
+//! A row that was appended is durable at most `flush` later, and its position is told only then. From there on it is read
+//! back as it was written, or not at all, until every output has acknowledged it and it is older than `max_age`, or until
+//! the file reaches `max_size`. Whatever is lost on the way is counted: rows that fell out of memory while the disk took
+//! none, undelivered rows dropped at the cap, and rows set aside because their checksum did not match.
+//!
+//! # The file
+//!
+//! `journal.sqlite3` in the data folder, `SQLite` in WAL mode with `synchronous=FULL`; `journal.lock` beside it belongs to the
+//! one qosd that writes. Anybody with the right may read meanwhile: `qosd export` does. The tables, of version 1:
+//!
+//! - `row`: what was measured. `position` counts up and is never used again; `series` and `layout` point to the two tables
+//!   below; `time` in nanoseconds; `body` holds the values in the order of the layout, see `encoding`; `crc` is a CRC32C
+//!   of series, layout, time and body, because `SQLite` does not see a byte that flips inside a row.
+//! - `series`: measurement and tags as [`Series::key`] writes them, with a CRC32C. Many rows share one.
+//! - `layout`: names and types of a row's fields, with a CRC32C. Nearly all rows of a series share one.
+//! - `output`: what each output has acknowledged, and since when it is no longer in the config.
+//! - `schedule`: which series have which slots since when, so that slots missed by a process that was killed can be told.
+//! - `damaged`: rows whose checksum did not match, for people to look at; the newest 1 000.
+//! - `meta`: counters, the time of the last commit (`alive`), and whether the last stop was clean (`clean`).
+//!
+//! # When the disk fails
+//!
+//! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 5 s. A handle whose sync failed is not used again:
+//! see `Store::reopen`.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Clock, Timestamp};
 use crate::measurement::{Row, Series};
 use crate::probe::schedule::Schedule;
 use acknowledged::Acknowledged;
+use inbox::{Inbox, RING};
+use store::Store;
+use thread::{Done, Engine, Question, Shared, held};
 
 pub mod acknowledged;
+mod encoding;
+pub mod export;
+mod folder;
+mod inbox;
+mod missed;
+mod reader;
+mod retention;
+mod schema;
+mod store;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+/// Reads that may wait for the reader's thread; further ones wait for their turn.
+const QUESTIONS: usize = 16;
+/// The longest that dropping the last handle waits for the last commit, and for the last read.
+const LAST: [Duration; 2] = [Duration::from_millis(1500), Duration::from_millis(250)];
 
 /// Where a row stands in the journal: 1 for the first ever appended; no two rows share one, none is used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +102,58 @@ pub enum JournalError {
     /// Another process has it open.
     #[error("{0} is in use by another qosd")]
     InUse(PathBuf),
+    /// The folder or a file in it can not be used.
+    #[error("{path} can not be used")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A later qosd wrote it.
+    #[error("{path} was written by a later qosd: its tables have version {version}")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Version of its tables.
+        version: i64,
+    },
+    /// `SQLite` could not do something.
+    #[error("{doing} failed")]
+    Sqlite {
+        /// What.
+        doing: &'static str,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// After a failure, a reader of another process keeps the write-ahead file from being emptied.
+    #[error("a reader holds the write-ahead file")]
+    Held,
+    /// The rows are still in memory because the disk does not take them.
+    #[error("the journal takes no rows: {0}")]
+    Failing(String),
+    /// A thread could not be started.
+    #[error("no thread for the journal")]
+    Thread(#[source] std::io::Error),
+    /// The thread panicked at this; the panic itself is in the log.
+    #[error("the journal's thread panicked")]
+    Panicked,
+    /// The thread has ended.
+    #[error("the journal's thread has ended")]
+    Stopped,
+}
+
+impl JournalError {
+    /// What happened and why, in one line.
+    fn with_causes(&self) -> String {
+        let causes = std::iter::successors(std::error::Error::source(self), |error| error.source());
+        causes.fold(self.to_string(), |line, cause| format!("{line}: {cause}"))
+    }
+}
+
+/// Says what `SQLite` could not do.
+fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
+    move |source| JournalError::Sqlite { doing, source }
 }
 
 /// What the journal counts.
@@ -75,8 +178,20 @@ pub struct Stats {
 }
 
 /// A handle on the journal; clones share it. It outlives every actor.
+///
+/// When the last one is dropped, what waits is committed and the threads end.
 #[derive(Clone)]
-pub struct Journal {}
+pub struct Journal(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    runner: Runner,
+}
+
+enum Runner {
+    Inline(Box<Mutex<Engine>>),
+    Threaded { questions: Option<mpsc::Sender<Question>>, done: Mutex<[Done; 2]> },
+}
 
 /// What is to be known of the time in which no qosd ran.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -87,77 +202,197 @@ pub struct Missed {
     pub gap: Option<(Timestamp, Timestamp, u64)>,
 }
 
-#[expect(
-    unused_variables,
-    clippy::missing_errors_doc,
-    clippy::unused_async,
-    reason = "signatures to build against; the bodies come with the journal"
-)]
 impl Journal {
     /// Opens or makes the journal `dir/journal.sqlite3`.
-    pub fn open(dir: &std::path::Path, settings: Settings, clock: Clock, mode: Mode) -> Result<Self, JournalError> {
-        todo!()
+    pub fn open(dir: &Path, settings: Settings, clock: Clock, mode: Mode) -> Result<Self, JournalError> {
+        Self::with_ring(dir, settings, clock, mode, RING)
+    }
+
+    fn with_ring(dir: &Path, settings: Settings, clock: Clock, mode: Mode, ring: usize) -> Result<Self, JournalError> {
+        let owned = folder::own(dir)?;
+        let store = Store::open(&owned.file, settings.max_size)?;
+        let shared = Arc::new(Shared {
+            inbox: Mutex::new(Inbox::new(settings, store.outputs()?, ring)),
+            wake: Condvar::new(),
+            tip: watch::Sender::new(store.tip()),
+            stats: Mutex::default(),
+            reader: Mutex::new(None),
+            previous: store.previous()?,
+            clock,
+            owned,
+        });
+        let engine = Engine::new(Arc::clone(&shared), store);
+        let runner = match mode {
+            Mode::Inline => Runner::Inline(Box::new(Mutex::new(engine))),
+            Mode::Threaded => {
+                let (questions, asked) = mpsc::channel(QUESTIONS);
+                let read = thread::read(Arc::clone(&shared), asked).map_err(JournalError::Thread)?;
+                let written = thread::write(engine).map_err(JournalError::Thread)?;
+                Runner::Threaded { questions: Some(questions), done: Mutex::new([written, read]) }
+            }
+        };
+        Ok(Self(Arc::new(Handle { shared, runner })))
     }
 
     /// Takes new settings from a reload.
     pub fn configure(&self, settings: Settings) {
-        todo!()
+        self.change(|inbox, _| inbox.settings = settings);
     }
 
     /// Takes rows. Never waits and never fails: they are in memory now, and durable at most `flush` later. While the disk
     /// takes nothing, a bounded ring holds them; what falls out of it is counted.
     pub fn append(&self, rows: Vec<Row>) {
-        todo!()
+        let losing = self.change(|inbox, now| inbox.append(rows, now));
+        if losing {
+            tracing::error!("memory for rows is full, dropping the oldest");
+        }
     }
 
     /// The position of the last durable row, as it moves.
     pub fn tip(&self) -> watch::Receiver<Position> {
-        todo!()
+        self.0.shared.tip.subscribe()
     }
 
-    /// At most `limit` durable rows after `after`, up to and with `upto`, in order of position.
+    /// At most `limit` durable rows after `after`, up to and with `upto` or the tip, in order of position. Fewer only if
+    /// there are no more: a position that is passed over was dropped or damaged, and never comes.
     pub async fn read(&self, after: Position, upto: Position, limit: usize) -> Result<Vec<Stored>, JournalError> {
-        todo!()
+        let found = self.ask(move |shared| {
+            let upto = upto.min(*shared.tip.borrow());
+            shared.ask(|reader| reader.rows(after, upto, limit))
+        });
+        let found = found.await?;
+        if !found.damaged.is_empty() {
+            tracing::warn!(rows = found.damaged.len(), "journal sets damaged rows aside");
+            self.change(|inbox, now| inbox.set_aside(found.damaged, now));
+        }
+        Ok(found.rows)
     }
 
     /// What an output has acknowledged; a new one starts at the tip, or `replay` back.
     pub async fn output(&self, name: &str, replay: Option<Duration>) -> Result<Acknowledged, JournalError> {
-        todo!()
+        if let Some(acknowledged) = self.change(|inbox, now| inbox.output(name, now)) {
+            return Ok(acknowledged);
+        }
+        let mut start = *self.0.shared.tip.borrow();
+        if let Some(replay) = replay {
+            let since = self.0.shared.clock.now().unix.minus(replay);
+            let first = self.ask(move |shared| shared.ask(|reader| reader.first_since(since))).await?;
+            start = first.map_or(start, |first| start.min(Position(first.0.saturating_sub(1))));
+        }
+        let acknowledged = Acknowledged::starting_at(start);
+        self.acknowledge(name, &acknowledged);
+        // Before anything is told, so that a kill from here on does not make it new again.
+        self.flush().await?;
+        Ok(acknowledged)
     }
 
-    /// The outputs whose acknowledgement a row needs before it counts as delivered. One that is removed keeps its position for 7 days.
+    /// The outputs whose acknowledgement a row needs before it counts as delivered. One that is removed keeps its position
+    /// for 7 days.
     pub fn outputs(&self, names: Vec<String>) {
-        todo!()
+        let (names, today) = (names.into_iter().collect(), self.0.shared.clock.now().unix);
+        self.change(|inbox, now| inbox.name_outputs(&names, today, now));
     }
 
     /// Keeps what an output has acknowledged: durable with the next commit, at most `flush` later. If it is lost, the rows
     /// are sent again, which is harmless.
     pub fn acknowledge(&self, output: &str, acknowledged: &Acknowledged) {
-        todo!()
+        self.change(|inbox, now| inbox.acknowledge(output, acknowledged.clone(), now));
     }
 
     /// What is scheduled from now on, so that slots missed while dead can be told. Replaces what was said before.
+    ///
+    /// To be said after the rows of [`Journal::missed`] were appended: then a kill at any time loses no slot.
     pub fn scheduled(&self, series: Vec<(Series, Schedule)>) {
-        todo!()
+        let today = self.0.shared.clock.now().unix;
+        self.change(|inbox, now| inbox.schedule(series, today, now));
     }
 
-    /// The slots that the process before this one scheduled, or would have, without a row, from its last schedule until now. Nothing after a clean stop.
+    /// The slots that the process before this one scheduled, or would have, without a row, from its last schedule until now.
+    /// Nothing after a clean stop.
     pub async fn missed(&self) -> Result<Missed, JournalError> {
-        todo!()
+        self.ask(|shared| {
+            let now = shared.clock.now().unix;
+            let Some(until) = shared.previous.rows_until(now) else { return Ok(Missed::default()) };
+            let mut present = HashSet::new();
+            let promised: HashSet<i64> = shared.previous.promises.iter().map(|promise| promise.id).collect();
+            shared.ask(|reader| {
+                reader.places_back_to(until, |place| {
+                    if promised.contains(&place.series) {
+                        present.insert((place.series, place.time));
+                    }
+                })
+            })?;
+            Ok(shared.previous.missed(&present, now, missed::MOST))
+        })
+        .await
     }
 
-    /// Waits until everything appended and acknowledged before is durable.
+    /// Waits until everything appended and acknowledged before is durable. Fails when the disk does not take it now; it
+    /// stays in memory then, and is tried again.
     pub async fn flush(&self) -> Result<(), JournalError> {
-        todo!()
+        self.committed(false).await
     }
 
     /// As [`Journal::flush`], and notes that this was a clean stop: nothing was missed from here on.
     pub async fn close(&self) -> Result<(), JournalError> {
-        todo!()
+        self.committed(true).await
     }
 
     /// What the journal counts, as of the last commit.
     pub fn stats(&self) -> Stats {
-        todo!()
+        let mut stats = held(&self.0.shared.stats).clone();
+        let inbox = held(&self.0.shared.inbox);
+        stats.waiting = inbox.waiting() as u64;
+        stats.dropped_memory += inbox.dropped();
+        stats
+    }
+
+    async fn committed(&self, clean: bool) -> Result<(), JournalError> {
+        let (ticket, answer) = oneshot::channel();
+        self.change(|inbox, _| inbox.wait(ticket, clean));
+        answer.await.map_err(|_| JournalError::Stopped)?
+    }
+
+    /// Changes what waits, and has it written when it is due.
+    fn change<T>(&self, change: impl FnOnce(&mut Inbox, Duration) -> T) -> T {
+        let now = self.0.shared.clock.now().mono;
+        let answer = change(&mut held(&self.0.shared.inbox), now);
+        match &self.0.runner {
+            Runner::Inline(engine) => held(engine).settle(),
+            Runner::Threaded { .. } => self.0.shared.wake.notify_all(),
+        }
+        answer
+    }
+
+    /// Has the reader's thread answer, or this one.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Shared) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let Runner::Threaded { questions: Some(questions), .. } = &self.0.runner else { return question(&self.0.shared) };
+        let (tell, answer) = oneshot::channel();
+        let question: Question = Box::new(move |shared| {
+            // Whoever gave up waiting needs no answer.
+            let _ = tell.send(question(shared));
+        });
+        questions.send(question).await.map_err(|_| JournalError::Stopped)?;
+        answer.await.map_err(|_| JournalError::Stopped)?
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        match &mut self.runner {
+            Runner::Inline(engine) => held(engine).settle(),
+            Runner::Threaded { questions, done } => {
+                *questions = None;
+                held(&self.shared.inbox).stop = true;
+                self.shared.wake.notify_all();
+                for (done, longest) in held(done).iter().zip(LAST) {
+                    // Ended, or the disk hangs: then the rows that wait are lost with the process, which has to end in time.
+                    let _ = done.recv_timeout(longest);
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,108 @@
+//! The journal's folder: private, and owned by one process at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+use super::JournalError;
+
+/// The journal's file in its folder.
+pub(super) const FILE: &str = "journal.sqlite3";
+/// Whoever holds its lock owns the journal. Its content means nothing.
+const LOCK: &str = "journal.lock";
+
+/// A folder that is ours while this lives.
+#[derive(Debug)]
+pub(super) struct Owned {
+    /// The journal's file, its folder without symbolic links.
+    pub(super) file: PathBuf,
+    _lock: File,
+}
+
+/// Makes the folder and the file if need be, and takes the lock.
+pub(super) fn own(dir: &Path) -> Result<Owned, JournalError> {
+    let failed = |source| JournalError::Folder { path: dir.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    // SQLite follows no link below; systemd's own link to a private state directory is fine.
+    let dir = dir.canonicalize().map_err(failed)?;
+    restrict(&dir, 0o700);
+    let lock = open(&dir.join(LOCK))?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => JournalError::InUse(dir.join(FILE)),
+        TryLockError::Error(source) => JournalError::Folder { path: dir.join(LOCK), source },
+    })?;
+    let file = dir.join(FILE);
+    open(&file)?;
+    File::open(&dir).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(Owned { file, _lock: lock })
+}
+
+fn open(path: &Path) -> Result<File, JournalError> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path);
+    let file = opened.map_err(|source| JournalError::Folder { path: path.to_owned(), source })?;
+    restrict(path, 0o600);
+    Ok(file)
+}
+
+/// Takes away what others may do. That it can not be done is no reason to lose measurements.
+fn restrict(path: &Path, wanted: u32) {
+    let Ok(metadata) = path.metadata() else { return };
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & !wanted == 0 {
+        return;
+    }
+    let was = format!("{mode:04o}");
+    match std::fs::set_permissions(path, Permissions::from_mode(wanted)) {
+        Ok(()) => tracing::warn!(path = %path.display(), was, "journal was open to others, closed it"),
+        Err(error) => tracing::warn!(path = %path.display(), was, %error, "journal is open to others"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn folder_and_files_are_private_also_if_they_were_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = dir.path().join("a/b");
+        let owned = own(&new).unwrap();
+        assert_eq!((mode(&new), mode(&owned.file)), (0o700, 0o600));
+        drop(owned);
+        std::fs::set_permissions(&new, Permissions::from_mode(0o777)).unwrap();
+        std::fs::set_permissions(new.join(FILE), Permissions::from_mode(0o644)).unwrap();
+        let owned = own(&new).unwrap();
+        assert_eq!((mode(&new), mode(&owned.file)), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_second_owner_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = own(dir.path()).unwrap();
+        let refused = own(dir.path()).unwrap_err();
+        assert!(matches!(refused, JournalError::InUse(_)), "{refused}");
+        drop(first);
+        own(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_symbolic_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::write(&elsewhere, "precious").unwrap();
+        for name in [LOCK, FILE] {
+            let folder = dir.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            std::os::unix::fs::symlink(&elsewhere, folder.join(name)).unwrap();
+            assert!(matches!(own(&folder), Err(JournalError::Folder { .. })));
+        }
+        assert_eq!(std::fs::read(&elsewhere).unwrap(), b"precious");
+    }
+}

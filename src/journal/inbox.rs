@@ -1,0 +1,391 @@
+//! What waits in memory for the next commit. Pure: the time is an argument.
+//!
+//! The rows wait in a ring: when the disk takes nothing for long, the oldest fall out and are counted. What is to be kept of
+//! outputs and schedule is a value each, so it needs no bound: the newest replaces the one before.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::acknowledged::Acknowledged;
+use super::{JournalError, Settings};
+use crate::clock::Timestamp;
+use crate::measurement::{Row, Series};
+use crate::probe::schedule::Schedule;
+
+/// Rows that the ring holds: an hour of 50 a second.
+pub(super) const RING: usize = 200_000;
+/// Rows in one commit, so that one after an outage does not take seconds.
+pub(super) const COMMIT: usize = 20_000;
+/// Damaged rows that wait to be set aside. What is over is found again by the next read.
+const DAMAGED: usize = 10_000;
+/// Kept back from `flush` for the commit itself.
+const FOR_THE_COMMIT: Duration = Duration::from_millis(50);
+/// How long the position of a removed output is kept.
+pub(super) const KEEP_REMOVED: Duration = Duration::from_hours(7 * 24);
+
+/// An output as the journal knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Output {
+    /// What it has acknowledged.
+    pub(super) acknowledged: Acknowledged,
+    /// When it was removed from the config.
+    pub(super) removed: Option<Timestamp>,
+}
+
+/// Who waits for a commit.
+pub(super) type Ticket = oneshot::Sender<Result<(), JournalError>>;
+
+/// A series, its schedule, and since when.
+pub(super) type Promises = Vec<(Series, Schedule, Timestamp)>;
+
+/// What one commit makes durable.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Rows, oldest first.
+    pub(super) rows: Vec<Row>,
+    /// Outputs that changed; none = forgotten.
+    pub(super) outputs: BTreeMap<String, Option<Output>>,
+    /// The schedule, if it changed.
+    pub(super) schedule: Option<Promises>,
+    /// Positions of rows to be set aside.
+    pub(super) damaged: BTreeSet<u64>,
+    /// Whether this is a clean stop.
+    pub(super) clean: bool,
+    /// Whether slots are promised, so that the time of this commit matters.
+    pub(super) promised: bool,
+    /// Rows that fell out of memory since the last commit.
+    pub(super) dropped: u64,
+    /// Who waits for this commit.
+    pub(super) tickets: Vec<Ticket>,
+}
+
+impl Batch {
+    /// Whether there is nothing to make durable.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+            && self.outputs.is_empty()
+            && self.schedule.is_none()
+            && self.damaged.is_empty()
+            && !self.clean
+            && self.dropped == 0
+    }
+}
+
+/// What waits.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own; they are no state together")]
+pub(super) struct Inbox {
+    /// The journal's settings.
+    pub(super) settings: Settings,
+    /// Every output, as it is to be kept.
+    pub(super) outputs: BTreeMap<String, Output>,
+    /// Somebody waits: commit at once.
+    pub(super) urgent: bool,
+    /// The last handle is gone: commit and end.
+    pub(super) stop: bool,
+    capacity: usize,
+    rows: VecDeque<Row>,
+    first: Option<Duration>,
+    changed: BTreeSet<String>,
+    promises: HashMap<Series, (Schedule, Timestamp)>,
+    promised: bool,
+    promises_changed: bool,
+    damaged: BTreeSet<u64>,
+    clean: bool,
+    dropped: u64,
+    overflowing: bool,
+    tickets: Vec<Ticket>,
+    in_flight: usize,
+}
+
+impl Inbox {
+    /// Nothing waits.
+    pub(super) fn new(settings: Settings, outputs: BTreeMap<String, Output>, capacity: usize) -> Self {
+        Self {
+            settings,
+            outputs,
+            urgent: false,
+            stop: false,
+            capacity,
+            rows: VecDeque::new(),
+            first: None,
+            changed: BTreeSet::new(),
+            promises: HashMap::new(),
+            promised: false,
+            promises_changed: false,
+            damaged: BTreeSet::new(),
+            clean: false,
+            dropped: 0,
+            overflowing: false,
+            tickets: Vec::new(),
+            in_flight: 0,
+        }
+    }
+
+    /// Takes rows that arrive at `now` of the monotonic clock. Says whether rows began to be lost.
+    pub(super) fn append(&mut self, rows: Vec<Row>, now: Duration) -> bool {
+        if rows.is_empty() {
+            return false;
+        }
+        self.rows.extend(rows);
+        self.arrived(now);
+        self.trim()
+    }
+
+    /// What an output that is there has acknowledged; none if it is not known.
+    pub(super) fn output(&mut self, name: &str, now: Duration) -> Option<Acknowledged> {
+        let output = self.outputs.get_mut(name)?;
+        let acknowledged = output.acknowledged.clone();
+        if output.removed.take().is_some() {
+            self.change(name, now);
+        }
+        Some(acknowledged)
+    }
+
+    /// What an output has acknowledged; the output is known from here on. A late answer does not bring back a removed one.
+    pub(super) fn acknowledge(&mut self, name: &str, acknowledged: Acknowledged, now: Duration) {
+        let removed = self.outputs.get(name).and_then(|known| known.removed);
+        let output = Output { acknowledged, removed };
+        if self.outputs.get(name) != Some(&output) {
+            self.outputs.insert(name.to_owned(), output);
+            self.change(name, now);
+        }
+    }
+
+    /// The outputs that there are. Others are kept for 7 days after `today`, then forgotten.
+    pub(super) fn name_outputs(&mut self, names: &BTreeSet<String>, today: Timestamp, now: Duration) {
+        let mut changed = Vec::new();
+        for (name, output) in &mut self.outputs {
+            let removed = if names.contains(name) { None } else { output.removed.or(Some(today)) };
+            if removed != output.removed {
+                output.removed = removed;
+                changed.push(name.clone());
+            }
+        }
+        for name in changed {
+            self.change(&name, now);
+        }
+    }
+
+    /// Forgets outputs that were removed too long ago.
+    pub(super) fn forget_outputs(&mut self, today: Timestamp, now: Duration) {
+        let over = |output: &Output| output.removed.is_some_and(|removed| today.since(removed) >= KEEP_REMOVED);
+        let names: Vec<String> = self.outputs.iter().filter(|(_, output)| over(output)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.outputs.remove(&name);
+            self.change(&name, now);
+        }
+    }
+
+    /// What is scheduled from `today` on. What was scheduled alike before stays promised since then.
+    pub(super) fn schedule(&mut self, series: Vec<(Series, Schedule)>, today: Timestamp, now: Duration) {
+        let before = std::mem::take(&mut self.promises);
+        self.promises = series
+            .into_iter()
+            .map(|(series, schedule)| match before.get(&series) {
+                Some(&(known, since)) if known == schedule => (series, (known, since)),
+                _ => (series, (schedule, today)),
+            })
+            .collect();
+        self.promised = true;
+        self.promises_changed = true;
+        self.clean = false;
+        self.arrived(now);
+    }
+
+    /// Rows that a reader found damaged.
+    pub(super) fn set_aside(&mut self, positions: Vec<u64>, now: Duration) {
+        let room = DAMAGED.saturating_sub(self.damaged.len());
+        self.damaged.extend(positions.into_iter().take(room));
+        self.arrived(now);
+    }
+
+    /// Commit at once, and tell. A clean stop is noted with it.
+    pub(super) fn wait(&mut self, ticket: Ticket, clean: bool) {
+        self.tickets.push(ticket);
+        self.clean |= clean;
+        self.urgent = true;
+    }
+
+    /// How long until the next commit is due; none if nothing waits.
+    pub(super) fn due_in(&self, now: Duration) -> Option<Duration> {
+        if self.urgent || self.stop {
+            return Some(Duration::ZERO);
+        }
+        let flush = self.settings.flush;
+        let wait = flush.saturating_sub(FOR_THE_COMMIT.min(flush / 4));
+        // Whoever appended may have read another clock (paused time in tests): never wait longer than allowed.
+        self.first.map(|first| first.saturating_add(wait).saturating_sub(now).min(wait))
+    }
+
+    /// Takes what the next commit makes durable. Who waits, and what follows from the rows, goes with the last of them.
+    pub(super) fn take(&mut self) -> Batch {
+        let count = self.rows.len().min(COMMIT);
+        let rows: Vec<Row> = self.rows.drain(..count).collect();
+        self.in_flight = count;
+        let dropped = std::mem::take(&mut self.dropped);
+        if !self.rows.is_empty() {
+            return Batch { rows, dropped, promised: self.promised, ..Batch::default() };
+        }
+        self.first = None;
+        self.urgent = false;
+        let changed = std::mem::take(&mut self.changed);
+        let outputs = changed.into_iter().map(|name| (name.clone(), self.outputs.get(&name).cloned())).collect();
+        let schedule = std::mem::take(&mut self.promises_changed)
+            .then(|| self.promises.iter().map(|(series, &(schedule, since))| (series.clone(), schedule, since)).collect());
+        Batch {
+            rows,
+            outputs,
+            schedule,
+            damaged: std::mem::take(&mut self.damaged),
+            clean: std::mem::take(&mut self.clean),
+            promised: self.promised,
+            dropped,
+            tickets: std::mem::take(&mut self.tickets),
+        }
+    }
+
+    /// The batch is durable.
+    pub(super) fn settled(&mut self) {
+        self.in_flight = 0;
+        self.overflowing = false;
+    }
+
+    /// The batch is not durable: what was in it waits again, unless something newer replaces it.
+    pub(super) fn give_back(&mut self, batch: Batch, now: Duration) {
+        self.in_flight = 0;
+        if batch.is_empty() {
+            return;
+        }
+        self.dropped += batch.dropped;
+        self.changed.extend(batch.outputs.into_keys());
+        self.promises_changed |= batch.schedule.is_some();
+        self.damaged.extend(batch.damaged);
+        self.clean |= batch.clean;
+        for row in batch.rows.into_iter().rev() {
+            self.rows.push_front(row);
+        }
+        self.trim();
+        self.arrived(now);
+    }
+
+    /// Rows in memory that are not durable.
+    pub(super) fn waiting(&self) -> usize {
+        self.rows.len() + self.in_flight
+    }
+
+    /// Rows lost from memory that no commit has written down yet.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.tickets.is_empty()
+    }
+
+    fn change(&mut self, name: &str, now: Duration) {
+        self.changed.insert(name.to_owned());
+        self.arrived(now);
+    }
+
+    fn arrived(&mut self, now: Duration) {
+        self.first.get_or_insert(now);
+    }
+
+    fn trim(&mut self) -> bool {
+        let over = self.rows.len().saturating_sub(self.capacity);
+        self.rows.drain(..over);
+        self.dropped += over as u64;
+        over > 0 && !std::mem::replace(&mut self.overflowing, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::testing::{row, settings};
+
+    fn inbox(capacity: usize) -> Inbox {
+        Inbox::new(settings(), BTreeMap::new(), capacity)
+    }
+
+    fn rows(times: std::ops::Range<i64>) -> Vec<Row> {
+        times.map(|time| row("a", time)).collect()
+    }
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn the_oldest_rows_fall_out_of_a_full_ring_and_are_counted() {
+        let mut inbox = inbox(10);
+        assert!(!inbox.append(rows(0..8), NOW));
+        assert!(inbox.append(rows(8..12), NOW), "the first loss is told");
+        assert!(!inbox.append(rows(12..13), NOW), "the next is not");
+        assert_eq!((inbox.waiting(), inbox.dropped()), (10, 3));
+        let batch = inbox.take();
+        assert_eq!((batch.rows[0].clone(), batch.dropped, inbox.waiting()), (row("a", 3), 3, 10));
+        inbox.append(rows(13..16), NOW);
+        inbox.give_back(batch, NOW);
+        assert_eq!((inbox.waiting(), inbox.dropped()), (10, 6));
+        assert_eq!(inbox.take().rows, rows(6..16));
+    }
+
+    #[test]
+    fn a_commit_is_due_in_time_after_the_first_arrival() {
+        let mut inbox = inbox(10);
+        assert_eq!(inbox.due_in(NOW), None);
+        inbox.append(rows(0..1), NOW);
+        assert_eq!(inbox.due_in(NOW), Some(Duration::from_millis(200)));
+        inbox.append(rows(1..2), NOW + Duration::from_millis(150));
+        assert_eq!(inbox.due_in(NOW + Duration::from_millis(150)), Some(Duration::from_millis(50)));
+        assert_eq!(inbox.due_in(NOW + Duration::from_secs(9)), Some(Duration::ZERO));
+        assert_eq!(inbox.due_in(Duration::ZERO), Some(Duration::from_millis(200)), "another clock");
+        inbox.take();
+        assert_eq!(inbox.due_in(NOW), None);
+    }
+
+    #[test]
+    fn who_waits_is_told_with_the_last_row_not_with_the_first() {
+        let mut inbox = inbox(RING);
+        inbox.append(rows(0..COMMIT as i64 + 1), NOW);
+        let (ticket, _answer) = oneshot::channel();
+        inbox.wait(ticket, true);
+        let first = inbox.take();
+        assert_eq!((first.rows.len(), first.tickets.len(), first.clean), (COMMIT, 0, false));
+        assert_eq!(inbox.due_in(NOW), Some(Duration::ZERO));
+        let last = inbox.take();
+        assert_eq!((last.rows.len(), last.tickets.len(), last.clean), (1, 1, true));
+        assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn a_removed_output_is_kept_for_7_days() {
+        let mut inbox = inbox(10);
+        let day = |day: u64| Timestamp::default().plus(Duration::from_hours(24 * day));
+        inbox.acknowledge("main", Acknowledged::default(), NOW);
+        inbox.name_outputs(&BTreeSet::new(), day(1), NOW);
+        inbox.forget_outputs(day(7), NOW);
+        inbox.name_outputs(&BTreeSet::new(), day(7), NOW);
+        inbox.acknowledge("main", Acknowledged::starting_at(crate::journal::Position(9)), NOW);
+        assert_eq!(inbox.outputs["main"].removed, Some(day(1)));
+        inbox.take();
+        inbox.forget_outputs(day(8), NOW);
+        assert!(inbox.outputs.is_empty());
+        assert_eq!(inbox.take().outputs["main"], None);
+    }
+
+    #[test]
+    fn a_schedule_that_did_not_change_stays_promised_since_then() {
+        let mut inbox = inbox(10);
+        let schedule = |seconds| Schedule::new(Duration::from_secs(seconds), Duration::ZERO);
+        let (a, b) = (row("a", 0).series, row("b", 0).series);
+        let at = Timestamp::from_nanos;
+        inbox.schedule(vec![(a.clone(), schedule(1)), (b.clone(), schedule(1))], at(5), NOW);
+        inbox.schedule(vec![(a.clone(), schedule(1)), (b.clone(), schedule(2))], at(9), NOW);
+        let mut promises = inbox.take().schedule.unwrap();
+        promises.sort_by_key(|promise| promise.2);
+        assert_eq!(promises, [(a, schedule(1), at(5)), (b, schedule(2), at(9))]);
+    }
+}

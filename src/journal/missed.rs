@@ -1,0 +1,189 @@
+//! Which slots a process missed that was killed. Pure: what it promised and the rows that there are, in; slots without a row, out.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::time::Duration;
+
+use super::Missed;
+use crate::clock::Timestamp;
+use crate::measurement::Series;
+use crate::probe::schedule::Schedule;
+
+/// How far back missed slots are told one by one, and how long before its last commit a process may have left a slot open.
+const EXACT: Duration = Duration::from_hours(1);
+/// The most slots told one by one.
+pub(super) const MOST: usize = 100_000;
+/// A row may have been appended this long after one whose slot is later.
+const OUT_OF_ORDER: Duration = Duration::from_mins(10);
+
+/// What a process left behind.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Previous {
+    /// It stopped cleanly, or never scheduled anything.
+    pub(super) clean: bool,
+    /// Its last commit.
+    pub(super) alive: Timestamp,
+    /// What it scheduled.
+    pub(super) promises: Vec<Promise>,
+}
+
+/// A series that was scheduled.
+#[derive(Clone, Debug)]
+pub(super) struct Promise {
+    /// The series in the file.
+    pub(super) id: i64,
+    /// The series.
+    pub(super) series: Series,
+    /// Its slots.
+    pub(super) schedule: Schedule,
+    /// The first slot is after this.
+    pub(super) since: Timestamp,
+}
+
+impl Previous {
+    /// Slots before this all have their row; none if nothing was missed at all.
+    fn settled(&self, now: Timestamp) -> Option<Timestamp> {
+        let since = self.promises.iter().map(|promise| promise.since).min()?;
+        (!self.clean).then(|| self.alive.min(now).minus(EXACT).max(since))
+    }
+
+    /// Rows in order of position, the last first, have to be known until a whole chunk of them is older than this; none if
+    /// no row has to be known.
+    pub(super) fn rows_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.settled(now).map(|settled| settled.minus(OUT_OF_ORDER))
+    }
+
+    /// The slots without a row in `present`.
+    pub(super) fn missed(&self, present: &HashSet<(i64, Timestamp)>, now: Timestamp, most: usize) -> Missed {
+        let Some(settled) = self.settled(now) else { return Missed::default() };
+        let exact = now.minus(EXACT);
+        let mut found = Found::new(most);
+        for (index, promise) in self.promises.iter().enumerate() {
+            let from = settled.max(promise.since.plus(Duration::from_nanos(1)));
+            let absent = |slot: &Timestamp| !present.contains(&(promise.id, *slot));
+            // Up to its last commit the process left rows, afterwards none: those slots need not be looked at one by one.
+            let alive = self.alive.plus(Duration::from_nanos(1)).clamp(from, exact.max(from));
+            slots(promise.schedule, from, alive.min(exact)).filter(absent).for_each(|slot| found.gap.add(slot, slot, 1));
+            found.gap.add_all(promise.schedule, alive, exact);
+            slots(promise.schedule, exact.max(from), now).filter(absent).for_each(|slot| found.add(slot, index));
+        }
+        let slots = found.newest.into_sorted_vec().into_iter().rev();
+        Missed { slots: slots.map(|Reverse((slot, index))| (self.promises[index].series.clone(), slot)).collect(), gap: found.gap.0 }
+    }
+}
+
+/// The newest slots, and the sum of the others.
+struct Found {
+    newest: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    gap: Gap,
+    most: usize,
+}
+
+impl Found {
+    fn new(most: usize) -> Self {
+        Self { newest: BinaryHeap::new(), gap: Gap(None), most }
+    }
+
+    fn add(&mut self, slot: Timestamp, index: usize) {
+        self.newest.push(Reverse((slot, index)));
+        if self.newest.len() > self.most
+            && let Some(Reverse((oldest, _))) = self.newest.pop()
+        {
+            self.gap.add(oldest, oldest, 1);
+        }
+    }
+}
+
+struct Gap(Option<(Timestamp, Timestamp, u64)>);
+
+impl Gap {
+    fn add(&mut self, from: Timestamp, to: Timestamp, count: u64) {
+        let (first, last, sum) = self.0.unwrap_or((from, to, 0));
+        self.0 = Some((first.min(from), last.max(to), sum + count));
+    }
+
+    fn add_all(&mut self, schedule: Schedule, from: Timestamp, to: Timestamp) {
+        let count = schedule.count(from, to);
+        if count > 0 {
+            let first = schedule.at_or_after(from);
+            let span = u128::from(count - 1) * schedule.interval().as_nanos();
+            self.add(first, first.plus(Duration::from_nanos(u64::try_from(span).unwrap_or(u64::MAX))), count);
+        }
+    }
+}
+
+/// The slots in `[from, to)`.
+fn slots(schedule: Schedule, from: Timestamp, to: Timestamp) -> impl Iterator<Item = Timestamp> {
+    let first = schedule.at_or_after(from);
+    std::iter::successors(Some(first), move |&slot| Some(schedule.after(slot)).filter(|next| *next > slot))
+        .take_while(move |slot| *slot < to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn series(name: &str) -> Series {
+        Series::new("m", [("target", name)])
+    }
+
+    fn promise(id: i64, name: &str, interval: u64, since: i64) -> Promise {
+        let schedule = Schedule::new(Duration::from_secs(interval), Duration::from_secs(1));
+        Promise { id, series: series(name), schedule, since: at(since) }
+    }
+
+    fn previous(alive: i64, promises: Vec<Promise>) -> Previous {
+        Previous { clean: false, alive: at(alive), promises }
+    }
+
+    #[test]
+    fn slots_without_a_row_are_missed_also_the_one_in_flight_at_the_kill() {
+        let previous = previous(125, vec![promise(1, "a", 10, 100), promise(2, "b", 60, 50)]);
+        let present = HashSet::from([(1, at(101)), (1, at(111)), (2, at(61))]);
+        let missed = previous.missed(&present, at(151), MOST);
+        let expected = [("a", 121), ("b", 121), ("a", 131), ("a", 141)];
+        assert_eq!(missed.slots, expected.map(|(name, slot)| (series(name), at(slot))));
+        assert_eq!(missed.gap, None);
+    }
+
+    #[test]
+    fn a_slot_at_the_start_of_the_promise_is_not_part_of_it() {
+        let missed = previous(100, vec![promise(1, "a", 10, 101)]).missed(&HashSet::new(), at(112), MOST);
+        assert_eq!(missed.slots, [(series("a"), at(111))]);
+    }
+
+    #[test]
+    fn after_a_clean_stop_nothing_is_missed() {
+        let previous = Previous { clean: true, ..previous(0, vec![promise(1, "a", 10, 0)]) };
+        assert_eq!(previous.missed(&HashSet::new(), at(1000), MOST), Missed::default());
+        assert_eq!(Previous::default().missed(&HashSet::new(), at(1000), MOST), Missed::default());
+    }
+
+    #[test]
+    fn what_is_older_than_an_hour_is_summed_up() {
+        let day = 86_400;
+        let previous = previous(1_000, vec![promise(1, "a", 10, 900)]);
+        let present: HashSet<_> = (0..8).map(|k| (1, at(901 + 10 * k))).collect();
+        let missed = previous.missed(&present, at(day), MOST);
+        assert_eq!(missed.slots.len(), 360);
+        assert_eq!(missed.slots[0].1, at(day - 3600 + 1));
+        assert_eq!(missed.gap, Some((at(981), at(day - 3600 - 9), (82_800 - 980) / 10)));
+    }
+
+    #[test]
+    fn over_the_limit_the_newest_are_kept_and_the_others_summed_up() {
+        let missed = previous(0, vec![promise(1, "a", 1, 0)]).missed(&HashSet::new(), at(100), 10);
+        assert_eq!(missed.slots.iter().map(|(_, slot)| *slot).collect::<Vec<_>>(), (90..100).map(at).collect::<Vec<_>>());
+        assert_eq!(missed.gap, Some((at(1), at(89), 89)));
+    }
+
+    #[test]
+    fn a_clock_that_went_back_misses_nothing() {
+        let missed = previous(5_000, vec![promise(1, "a", 1, 4_000)]).missed(&HashSet::new(), at(100), MOST);
+        assert_eq!(missed, Missed::default());
+    }
+}

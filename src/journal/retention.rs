@@ -1,0 +1,136 @@
+//! Which rows have to go, and when. Pure; the store carries it out in small steps.
+//!
+//! Delivered rows go when they are too old. At the cap the oldest delivered rows go first, then the oldest undelivered.
+
+use std::time::Duration;
+
+use super::Position;
+use super::acknowledged::Acknowledged;
+use crate::clock::Timestamp;
+
+/// Rows deleted in one step, so that no commit waits long for it.
+pub(super) const STEP: u64 = 2_000;
+
+/// What the decision rests on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    /// Bytes of the file with its write-ahead file.
+    pub(super) bytes: u64,
+    /// Their cap.
+    pub(super) max_size: u64,
+    /// The wall clock.
+    pub(super) now: Timestamp,
+    /// How long delivered rows stay.
+    pub(super) max_age: Duration,
+    /// Time of the oldest delivered row.
+    pub(super) oldest_delivered: Option<Timestamp>,
+    /// Rows in the file.
+    pub(super) rows: u64,
+}
+
+/// The next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Everything may stay.
+    Nothing,
+    /// Delivered rows of before this time are too old.
+    TooOld(Timestamp),
+    /// The cap is reached: this many of the oldest delivered rows.
+    Delivered(u64),
+    /// The cap is reached and nothing is delivered: this many of the oldest rows are lost.
+    Undelivered(u64),
+}
+
+/// Decides the next step. After it was taken, ask again.
+pub(super) fn decide(facts: &Facts) -> Step {
+    // A small journal loses a part of its rows at a time, never all at once.
+    let count = (facts.rows / 16).clamp(1, STEP);
+    let limit = facts.now.minus(facts.max_age);
+    match facts.oldest_delivered {
+        Some(_) if facts.bytes > facts.max_size => Step::Delivered(count),
+        None if facts.bytes > facts.max_size && facts.rows > 0 => Step::Undelivered(count),
+        Some(oldest) if oldest < limit => Step::TooOld(limit),
+        _ => Step::Nothing,
+    }
+}
+
+/// The positions that every output has acknowledged, as ranges in order. Without outputs that is all of them.
+pub(super) fn delivered<'a>(outputs: impl Iterator<Item = &'a Acknowledged>) -> Vec<(Position, Position)> {
+    let all = vec![(Position(1), Position(i64::MAX as u64))];
+    outputs.fold(all, |common, output| {
+        let floor = (Position(1), output.floor());
+        let ranges = std::iter::once(floor).filter(|(from, to)| from <= to).chain(output.ranges().iter().copied());
+        intersection(&common, &ranges.collect::<Vec<_>>())
+    })
+}
+
+fn intersection(left: &[(Position, Position)], right: &[(Position, Position)]) -> Vec<(Position, Position)> {
+    let (mut l, mut r, mut both) = (0, 0, Vec::new());
+    while let (Some(a), Some(b)) = (left.get(l), right.get(r)) {
+        let overlap = (a.0.max(b.0), a.1.min(b.1));
+        if overlap.0 <= overlap.1 {
+            both.push(overlap);
+        }
+        if a.1 < b.1 { l += 1 } else { r += 1 }
+    }
+    both
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            bytes: 10,
+            max_size: 100,
+            now: Timestamp::from_nanos(1_000_000),
+            max_age: Duration::from_micros(1),
+            oldest_delivered: Some(Timestamp::from_nanos(999_500)),
+            rows: 1_000_000,
+        }
+    }
+
+    #[test]
+    fn every_case_of_the_decision() {
+        let old = Some(Timestamp::from_nanos(998_999));
+        let limit = Timestamp::from_nanos(999_000);
+        for (case, expected) in [
+            (facts(), Step::Nothing),
+            (Facts { oldest_delivered: old, ..facts() }, Step::TooOld(limit)),
+            (Facts { oldest_delivered: Some(limit), ..facts() }, Step::Nothing),
+            (Facts { oldest_delivered: None, ..facts() }, Step::Nothing),
+            (Facts { bytes: 100, ..facts() }, Step::Nothing),
+            (Facts { bytes: 101, ..facts() }, Step::Delivered(2_000)),
+            (Facts { bytes: 101, oldest_delivered: old, ..facts() }, Step::Delivered(2_000)),
+            (Facts { bytes: 101, oldest_delivered: None, ..facts() }, Step::Undelivered(2_000)),
+            (Facts { bytes: 101, oldest_delivered: None, rows: 160, ..facts() }, Step::Undelivered(10)),
+            (Facts { bytes: 101, oldest_delivered: None, rows: 0, ..facts() }, Step::Nothing),
+        ] {
+            assert_eq!(decide(&case), expected, "{case:?}");
+        }
+    }
+
+    fn acknowledged() -> impl Strategy<Value = Acknowledged> {
+        (0..20u64, prop::collection::vec((1..60u64, 0..6u64), 0..8)).prop_map(|(floor, ranges)| {
+            let mut acknowledged = Acknowledged::starting_at(Position(floor));
+            for (from, more) in ranges {
+                acknowledged.add(Position(from), Position(from + more));
+            }
+            acknowledged
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_is_delivered_when_every_output_has_it(outputs in prop::collection::vec(acknowledged(), 0..4)) {
+            let ranges = delivered(outputs.iter());
+            for position in (1..80).map(Position) {
+                let expected = outputs.iter().all(|output| output.contains(position));
+                prop_assert_eq!(ranges.iter().any(|&(from, to)| from <= position && position <= to), expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The file: how it is opened, its tables, and what makes them durable. The tables are told in prose in [`super`].
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::{JournalError, failed};
+
+/// Version of the tables, kept in `user_version`.
+const VERSION: i64 = 1;
+
+/// The size of a page, in bytes.
+const PAGE: u64 = 4096;
+
+/// How long a statement waits for another process that has the file locked: an export, or a curious shell.
+const BUSY: Duration = Duration::from_millis(250);
+
+const TABLES: &str = "
+    CREATE TABLE series (id INTEGER PRIMARY KEY, key TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;
+    CREATE TABLE layout (id INTEGER PRIMARY KEY, text TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;
+    CREATE TABLE row (position INTEGER PRIMARY KEY AUTOINCREMENT, series INTEGER NOT NULL, time INTEGER NOT NULL,
+        layout INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    CREATE TABLE damaged (position INTEGER PRIMARY KEY, series, time, layout, crc, body, found INTEGER NOT NULL);
+    CREATE TABLE output (name TEXT PRIMARY KEY, acknowledged BLOB NOT NULL, crc INTEGER NOT NULL, removed INTEGER) STRICT, WITHOUT ROWID;
+    CREATE TABLE schedule (series INTEGER PRIMARY KEY, interval INTEGER NOT NULL, phase INTEGER NOT NULL, since INTEGER NOT NULL) STRICT;
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// Opens the file for writing, and makes its tables if there are none.
+pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut conn = open(path, flags)?;
+    prepare(&mut conn).map_err(failed("preparing the file"))?;
+    match version(&conn)? {
+        VERSION => {}
+        0 => create(&mut conn).map_err(failed("making the tables"))?,
+        version => return Err(JournalError::Newer { path: path.to_owned(), version }),
+    }
+    Ok(conn)
+}
+
+/// Opens the file for reading only, beside whoever writes it.
+pub(super) fn reader(path: &Path) -> Result<Connection, JournalError> {
+    let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    match version(&conn)? {
+        VERSION => Ok(conn),
+        version => Err(JournalError::Newer { path: path.to_owned(), version }),
+    }
+}
+
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, JournalError> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let conn = Connection::open_with_flags(path, flags).map_err(failed("opening the file"))?;
+    conn.busy_timeout(BUSY).map_err(failed("opening the file"))?;
+    Ok(conn)
+}
+
+fn version(conn: &Connection) -> Result<i64, JournalError> {
+    conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed("reading the version"))
+}
+
+/// `auto_vacuum` has to come before the first table and before WAL, or it does nothing.
+fn prepare(conn: &mut Connection) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN), None));
+    }
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "cell_size_check", true)
+}
+
+fn create(conn: &mut Connection) -> rusqlite::Result<()> {
+    let tx = conn.transaction()?;
+    tx.execute_batch(TABLES)?;
+    tx.pragma_update(None, "user_version", VERSION)?;
+    tx.commit()
+}
+
+/// Keeps the write-ahead file to an eighth of the cap, and to 4 MiB.
+pub(super) fn limit_wal(conn: &Connection, max_size: u64) -> rusqlite::Result<()> {
+    let pages = (max_size / 8 / PAGE).clamp(16, 1000);
+    conn.pragma_update(None, "wal_autocheckpoint", pages as i64)?;
+    conn.pragma_update(None, "journal_size_limit", (pages * PAGE) as i64)
+}
+
+/// Moves all of the write-ahead file into the main file, makes that durable, and empties the former. No: a reader is in the way.
+pub(super) fn checkpoint(conn: &Connection) -> rusqlite::Result<bool> {
+    let busy: i64 = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    Ok(busy == 0)
+}
+
+/// Gives free pages back to the file system. Each step of the statement frees one page.
+pub(super) fn vacuum(conn: &Connection) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare("PRAGMA incremental_vacuum")?;
+    let mut steps = statement.query([])?;
+    while steps.next()?.is_some() {}
+    Ok(())
+}
+
+/// Bytes of the main file once the write-ahead file is moved into it.
+pub(super) fn file_bytes(conn: &Connection) -> rusqlite::Result<u64> {
+    let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    Ok(pages as u64 * PAGE)
+}
+
+/// After a failed sync nothing that the page cache says is believed: closing must not write it into the main file.
+pub(super) fn close_untrusted(conn: Connection) {
+    // If SQLite refuses the option, the checkpoint after re-opening still writes everything anew.
+    let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    drop(conn);
+}

@@ -1,0 +1,374 @@
+//! Writes the journal: one commit for everything that waits, and small deletes between commits. Synchronous.
+//!
+//! A store that failed once is not used again: the thread closes it and opens a new one, which believes nothing of what the
+//! failed sync may have left behind. See [`Store::reopen`].
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::acknowledged::Acknowledged;
+use super::encoding::{self, Layout};
+use super::inbox::{Batch, Output, Promises};
+use super::missed::{Previous, Promise};
+use super::reader::unaltered;
+use super::{JournalError, Position, failed, schema};
+use crate::clock::Timestamp;
+use crate::measurement::{Row, Series};
+use crate::probe::schedule::Schedule;
+
+/// Damaged rows that are kept to be looked at.
+const KEEP_DAMAGED: i64 = 1_000;
+
+/// What the file says about itself, in its table `meta`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Counters {
+    /// Rows in the file.
+    pub(super) rows: u64,
+    /// Rows that fell out of memory, ever.
+    pub(super) dropped_memory: u64,
+    /// Rows dropped undelivered for size, ever.
+    pub(super) dropped_size: u64,
+    /// Rows set aside, ever.
+    pub(super) damaged: u64,
+}
+
+/// The open file.
+pub(super) struct Store {
+    conn: Connection,
+    wal: PathBuf,
+    dictionary: Dictionary,
+    counters: Counters,
+    tip: Position,
+    max_size: u64,
+    /// Rows above the tip may be left of a commit that failed: they go before the next.
+    leftovers: bool,
+}
+
+/// The first row of some ranges of positions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct First {
+    /// Its time.
+    pub(super) time: Timestamp,
+    /// The range that it is in.
+    pub(super) range: (Position, Position),
+}
+
+/// The series and layouts of the file.
+#[derive(Default)]
+struct Dictionary {
+    series: HashMap<Series, (i64, String)>,
+    layouts: HashMap<Layout, (i64, String)>,
+}
+
+impl Store {
+    /// Opens the file or makes it.
+    pub(super) fn open(path: &Path, max_size: u64) -> Result<Self, JournalError> {
+        let conn = schema::writer(path)?;
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        let (dictionary, counters, tip) = load(&conn).map_err(failed("reading the file"))?;
+        let mut store = Self { conn, wal: wal.into(), dictionary, counters, tip, max_size: 0, leftovers: false };
+        store.limit(max_size)?;
+        Ok(store)
+    }
+
+    /// Opens the file after a commit failed.
+    ///
+    /// The kernel reports a failed sync once and may then call lost pages clean, so no later sync of the write-ahead file
+    /// means anything. What it holds is written into the main file anew, synced there, and the write-ahead file is emptied:
+    /// only then is the file trusted again. Rows above `tip`, the last that was known to be durable, were in the commit that
+    /// failed and still wait in memory: they are taken out, so that the next commit writes them for good.
+    pub(super) fn reopen(path: &Path, max_size: u64, tip: Position) -> Result<Self, JournalError> {
+        let mut store = Self::open(path, max_size)?;
+        if !schema::checkpoint(&store.conn).map_err(failed("emptying the write-ahead file"))? {
+            return Err(JournalError::Held);
+        }
+        if store.tip < tip {
+            tracing::error!(durable = tip.0, there = store.tip.0, "journal lost rows that were durable");
+        }
+        store.tip = tip;
+        store.leftovers = true;
+        Ok(store)
+    }
+
+    /// Closes after a failure, without writing anything.
+    pub(super) fn close_untrusted(self) {
+        schema::close_untrusted(self.conn);
+    }
+
+    /// The position of the last durable row.
+    pub(super) fn tip(&self) -> Position {
+        self.tip
+    }
+
+    /// What the file counts.
+    pub(super) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Takes another cap.
+    pub(super) fn limit(&mut self, max_size: u64) -> Result<(), JournalError> {
+        if self.max_size != max_size {
+            schema::limit_wal(&self.conn, max_size).map_err(failed("limiting the write-ahead file"))?;
+            self.max_size = max_size;
+        }
+        Ok(())
+    }
+
+    /// Makes everything of a batch durable, or nothing.
+    pub(super) fn commit(&mut self, batch: &Batch, now: Timestamp) -> Result<(), JournalError> {
+        self.try_commit(batch, now).map_err(failed("committing"))
+    }
+
+    fn try_commit(&mut self, batch: &Batch, now: Timestamp) -> rusqlite::Result<()> {
+        let tx = Transaction::new(&mut self.conn, rusqlite::TransactionBehavior::Immediate)?;
+        let mut counters = self.counters;
+        if self.leftovers {
+            let left = tx.execute("DELETE FROM row WHERE position > ?1", [self.tip.0 as i64])? as u64;
+            counters.rows = counters.rows.saturating_sub(left);
+        }
+        insert(&tx, &mut self.dictionary, &batch.rows, self.tip)?;
+        counters.rows += batch.rows.len() as u64;
+        let moved = set_aside(&tx, batch.damaged.iter(), now)?;
+        counters.rows = counters.rows.saturating_sub(moved);
+        counters.damaged += moved;
+        counters.dropped_memory += batch.dropped;
+        keep_outputs(&tx, &batch.outputs)?;
+        if let Some(promises) = &batch.schedule {
+            keep_schedule(&tx, &mut self.dictionary, promises)?;
+            keep_meta(&tx, "clean", 0)?;
+        }
+        if batch.clean {
+            keep_meta(&tx, "clean", 1)?;
+        }
+        if batch.promised {
+            keep_meta(&tx, "alive", now.nanos())?;
+        }
+        keep_counters(&tx, counters)?;
+        tx.commit()?;
+        self.counters = counters;
+        self.tip.0 += batch.rows.len() as u64;
+        self.leftovers = false;
+        Ok(())
+    }
+
+    /// The outputs that the file knows. One whose bytes were altered starts over: its rows are sent again.
+    pub(super) fn outputs(&self) -> Result<BTreeMap<String, Output>, JournalError> {
+        let read = || {
+            let mut statement = self.conn.prepare("SELECT name, acknowledged, crc, removed FROM output")?;
+            let outputs = statement.query_map([], |row| {
+                let acknowledged = row
+                    .get_ref(1)?
+                    .as_blob()
+                    .ok()
+                    .filter(|bytes| row.get_ref(2).is_ok_and(|crc| crc.as_i64() == Ok(i64::from(crc32c::crc32c(bytes)))));
+                let acknowledged = acknowledged.and_then(Acknowledged::from_bytes).unwrap_or_default();
+                let removed: Option<i64> = row.get(3)?;
+                Ok((row.get(0)?, Output { acknowledged, removed: removed.map(Timestamp::from_nanos) }))
+            })?;
+            outputs.collect::<rusqlite::Result<BTreeMap<_, _>>>()
+        };
+        read().map_err(failed("reading the outputs"))
+    }
+
+    /// What the process before this one left behind.
+    pub(super) fn previous(&self) -> Result<Previous, JournalError> {
+        let read = || {
+            let sql = "SELECT s.id, s.key, s.crc, p.interval, p.phase, p.since FROM schedule p JOIN series s ON s.id = p.series";
+            let mut statement = self.conn.prepare(sql)?;
+            let promises = statement.query_map([], |row| {
+                let Some(series) = unaltered(row.get_ref(1)?, row.get_ref(2)?).and_then(|key| Series::from_key(key).ok()) else {
+                    return Ok(None);
+                };
+                let duration = |index| row.get::<_, i64>(index).map(|nanos| std::time::Duration::from_nanos(nanos as u64));
+                let schedule = Schedule::new(duration(3)?, duration(4)?);
+                Ok(Some(Promise { id: row.get(0)?, series, schedule, since: Timestamp::from_nanos(row.get(5)?) }))
+            })?;
+            let promises = promises.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<_>>>()?;
+            let alive = Timestamp::from_nanos(meta(&self.conn, "alive")?.unwrap_or_default());
+            Ok(Previous { clean: meta(&self.conn, "clean")?.unwrap_or(1) != 0, alive, promises })
+        };
+        read().map_err(failed("reading the schedule"))
+    }
+
+    /// Bytes of the file with its write-ahead file.
+    pub(super) fn bytes(&self) -> Result<u64, JournalError> {
+        let file = schema::file_bytes(&self.conn).map_err(failed("measuring the file"))?;
+        Ok(file + self.wal.metadata().map_or(0, |metadata| metadata.len()))
+    }
+
+    /// Gives free space back and empties the write-ahead file. No: a reader is in the way.
+    pub(super) fn shrink(&self) -> Result<bool, JournalError> {
+        schema::vacuum(&self.conn).and_then(|()| schema::checkpoint(&self.conn)).map_err(failed("giving space back"))
+    }
+
+    /// The first row in these ranges.
+    pub(super) fn first(&self, ranges: &[(Position, Position)]) -> Result<Option<First>, JournalError> {
+        let read = || {
+            let mut statement = self.conn.prepare("SELECT time FROM row WHERE position BETWEEN ?1 AND ?2 ORDER BY position LIMIT 1")?;
+            for range in ranges {
+                let time: Option<i64> = statement.query_row([range.0.0 as i64, range.1.0 as i64], |row| row.get(0)).optional()?;
+                if let Some(time) = time {
+                    return Ok(Some(First { time: Timestamp::from_nanos(time), range: *range }));
+                }
+            }
+            Ok(None)
+        };
+        read().map_err(failed("looking for the oldest row"))
+    }
+
+    /// Deletes the rows of before a time among the first `count` rows of a range.
+    pub(super) fn delete(&mut self, range: (Position, Position), count: u64, before: Timestamp, lost: bool) -> Result<u64, JournalError> {
+        self.try_delete(range, count, before, lost).map_err(failed("deleting rows"))
+    }
+
+    fn try_delete(&mut self, range: (Position, Position), count: u64, before: Timestamp, lost: bool) -> rusqlite::Result<u64> {
+        let tx = self.conn.transaction()?;
+        let sql = "DELETE FROM row WHERE time <= ?4 AND position BETWEEN ?1 AND
+            (SELECT max(position) FROM (SELECT position FROM row WHERE position BETWEEN ?1 AND ?2 ORDER BY position LIMIT ?3))";
+        let deleted = tx.execute(sql, params![range.0.0 as i64, range.1.0 as i64, count as i64, before.nanos()])? as u64;
+        let mut counters = self.counters;
+        counters.rows = counters.rows.saturating_sub(deleted);
+        counters.dropped_size += if lost { deleted } else { 0 };
+        keep_counters(&tx, counters)?;
+        tx.commit()?;
+        self.counters = counters;
+        Ok(deleted)
+    }
+}
+
+fn load(conn: &Connection) -> rusqlite::Result<(Dictionary, Counters, Position)> {
+    let mut dictionary = Dictionary::default();
+    for (id, key) in texts(conn, "SELECT id, key, crc FROM series")? {
+        if let Ok(series) = Series::from_key(&key) {
+            dictionary.series.insert(series, (id, key));
+        }
+    }
+    for (id, text) in texts(conn, "SELECT id, text, crc FROM layout")? {
+        if let Some(layout) = Layout::from_text(&text) {
+            dictionary.layouts.insert(layout, (id, text));
+        }
+    }
+    let count = |name| Ok::<_, rusqlite::Error>(meta(conn, name)?.unwrap_or_default() as u64);
+    let counters = Counters {
+        rows: count("rows")?,
+        dropped_memory: count("dropped_memory")?,
+        dropped_size: count("dropped_size")?,
+        damaged: count("damaged")?,
+    };
+    let last: Option<i64> = conn.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'row'", [], |row| row.get(0)).optional()?;
+    Ok((dictionary, counters, Position(last.unwrap_or_default() as u64)))
+}
+
+/// The texts that were not altered. One that was gets a new entry when it is needed again.
+fn texts(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<(i64, String)>> {
+    let mut statement = conn.prepare(sql)?;
+    let texts = statement.query_map([], |row| {
+        let id = row.get(0)?;
+        Ok(unaltered(row.get_ref(1)?, row.get_ref(2)?).map(|text| (id, text.to_owned())))
+    })?;
+    texts.filter_map(Result::transpose).collect()
+}
+
+/// Positions are given here, not by the database, so that a commit that is repeated uses the same.
+fn insert(tx: &Transaction<'_>, dictionary: &mut Dictionary, rows: &[Row], tip: Position) -> rusqlite::Result<()> {
+    let mut statement = tx.prepare("INSERT INTO row (position, series, time, layout, crc, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    for (row, position) in rows.iter().zip(tip.0 + 1..) {
+        let body = encoding::encode(&row.fields);
+        let layout = known_layout(&mut dictionary.layouts, tx, Layout::of(&row.fields))?;
+        let series = known_series(&mut dictionary.series, tx, &row.series)?;
+        let crc = encoding::checksum(&series.1, &layout.1, row.time, &body);
+        // Signed, as SQLite then needs 4 bytes for it instead of 6.
+        statement.execute(params![position as i64, series.0, row.time.nanos(), layout.0, crc.cast_signed(), body])?;
+    }
+    Ok(())
+}
+
+fn known_series<'a>(
+    all: &'a mut HashMap<Series, (i64, String)>,
+    tx: &Transaction<'_>,
+    series: &Series,
+) -> rusqlite::Result<&'a (i64, String)> {
+    if !all.contains_key(series) {
+        let key = series.key();
+        let id = add(tx, "INSERT INTO series (key, crc) VALUES (?1, ?2)", &key)?;
+        all.insert(series.clone(), (id, key));
+    }
+    Ok(&all[series])
+}
+
+fn known_layout<'a>(
+    all: &'a mut HashMap<Layout, (i64, String)>,
+    tx: &Transaction<'_>,
+    layout: Layout,
+) -> rusqlite::Result<&'a (i64, String)> {
+    Ok(match all.entry(layout) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => {
+            let text = new.key().text();
+            let id = add(tx, "INSERT INTO layout (text, crc) VALUES (?1, ?2)", &text)?;
+            new.insert((id, text))
+        }
+    })
+}
+
+fn add(tx: &Transaction<'_>, sql: &str, text: &str) -> rusqlite::Result<i64> {
+    tx.execute(sql, params![text, crc32c::crc32c(text.as_bytes())])?;
+    Ok(tx.last_insert_rowid())
+}
+
+fn set_aside<'a>(tx: &Transaction<'_>, positions: impl Iterator<Item = &'a u64>, now: Timestamp) -> rusqlite::Result<u64> {
+    let mut moved = 0;
+    for position in positions {
+        let copy = "INSERT OR REPLACE INTO damaged SELECT position, series, time, layout, crc, body, ?2 FROM row WHERE position = ?1";
+        tx.execute(copy, params![*position as i64, now.nanos()])?;
+        moved += tx.execute("DELETE FROM row WHERE position = ?1", [*position as i64])? as u64;
+    }
+    if moved > 0 {
+        let keep = "DELETE FROM damaged WHERE position NOT IN (SELECT position FROM damaged ORDER BY position DESC LIMIT ?1)";
+        tx.execute(keep, [KEEP_DAMAGED])?;
+    }
+    Ok(moved)
+}
+
+fn keep_outputs(tx: &Transaction<'_>, outputs: &BTreeMap<String, Option<Output>>) -> rusqlite::Result<()> {
+    for (name, output) in outputs {
+        let Some(output) = output else {
+            tx.execute("DELETE FROM output WHERE name = ?1", [name])?;
+            continue;
+        };
+        let bytes = output.acknowledged.to_bytes();
+        let sql = "INSERT OR REPLACE INTO output (name, acknowledged, crc, removed) VALUES (?1, ?2, ?3, ?4)";
+        tx.execute(sql, params![name, bytes, crc32c::crc32c(&bytes), output.removed.map(Timestamp::nanos)])?;
+    }
+    Ok(())
+}
+
+fn keep_schedule(tx: &Transaction<'_>, dictionary: &mut Dictionary, promises: &Promises) -> rusqlite::Result<()> {
+    tx.execute("DELETE FROM schedule", [])?;
+    let mut statement = tx.prepare("INSERT OR REPLACE INTO schedule (series, interval, phase, since) VALUES (?1, ?2, ?3, ?4)")?;
+    for (series, schedule, since) in promises {
+        let id = known_series(&mut dictionary.series, tx, series)?.0;
+        statement.execute([id, crate::clock::nanos(schedule.interval()), crate::clock::nanos(schedule.phase()), since.nanos()])?;
+    }
+    Ok(())
+}
+
+fn keep_counters(tx: &Transaction<'_>, counters: Counters) -> rusqlite::Result<()> {
+    keep_meta(tx, "rows", counters.rows as i64)?;
+    keep_meta(tx, "dropped_memory", counters.dropped_memory as i64)?;
+    keep_meta(tx, "dropped_size", counters.dropped_size as i64)?;
+    keep_meta(tx, "damaged", counters.damaged as i64)
+}
+
+fn keep_meta(tx: &Transaction<'_>, name: &str, value: i64) -> rusqlite::Result<()> {
+    tx.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)", params![name, value])?;
+    Ok(())
+}
+
+fn meta(conn: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    conn.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
