@@ -255,7 +255,7 @@ impl<J: PartialEq + Send + Sync + 'static> AnyJob for J {
 pub struct Planned<J> {
     /// What the rows are about; see [`Naming::series`].
     pub series: Series,
-    /// When its slots are; see [`Naming::schedule`].
+    /// When its slots are.
     pub schedule: Schedule,
     /// The longest that a run may take, from its slot to its row.
     pub longest: Duration,
