@@ -86,7 +86,7 @@ async fn the_tip_moves_without_anybody_asking() {
 fn a_second_qosd_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _first = open(dir.path(), Mode::Inline);
-    let refused = Journal::open(dir.path(), settings(), Clock::new(), Mode::Threaded).err().unwrap();
+    let refused = Journal::open(dir.path(), settings(), Clock::system(), Mode::Threaded).err().unwrap();
     assert!(refused.to_string().ends_with("journal.sqlite3 is in use by another qosd"), "{refused}");
 }
 
@@ -95,7 +95,7 @@ fn a_journal_of_a_later_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), Mode::Inline));
     sqlite(dir.path()).pragma_update(None, "user_version", 2).unwrap();
-    let refused = Journal::open(dir.path(), settings(), Clock::new(), Mode::Inline).err().unwrap();
+    let refused = Journal::open(dir.path(), settings(), Clock::system(), Mode::Inline).err().unwrap();
     assert!(matches!(refused, JournalError::Newer { version: 2, .. }), "{refused}");
 }
 
