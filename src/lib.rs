@@ -4,8 +4,12 @@
 //! [kind of probe](probe); each runs its probes slot by slot and makes one [`measurement`] a slot. The writer puts every
 //! row into the journal and, once it is durable, delivers it to the outputs.
 
+pub mod backoff;
 pub mod clock;
+pub mod influxdb;
 pub mod journal;
 pub mod measurement;
 pub mod probe;
+pub mod secret;
 pub mod settings;
+pub mod writer;
