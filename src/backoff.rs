@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The ceiling of the first wait.
 pub const FIRST: Duration = Duration::from_millis(500);
 /// The ceiling that no wait exceeds.
-pub const LONGEST: Duration = Duration::from_secs(60);
+pub const LONGEST: Duration = Duration::from_mins(1);
 /// No wait is shorter: full jitter alone may draw zero, and zero is no wait.
 pub const SHORTEST: Duration = Duration::from_millis(50);
 

@@ -14,7 +14,7 @@ use crate::writer::Verdict;
 /// The shortest wait that a server may ask for.
 pub const RETRY_AFTER_LEAST: Duration = Duration::from_secs(1);
 /// The longest wait that a server may ask for.
-pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(300);
+pub const RETRY_AFTER_MOST: Duration = Duration::from_mins(5);
 /// The most characters of an answer that are kept as the reason.
 const LONGEST_REASON: usize = 300;
 

@@ -10,7 +10,7 @@ use std::io::Write;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use influxdb::{Query, Timestamp, Type, WriteQuery};
+use influxdb::{Query, Timestamp, Type, ValidQuery, WriteQuery};
 
 use crate::measurement::{Row, Value};
 
@@ -42,7 +42,7 @@ pub fn line(row: &Row) -> Option<String> {
         }
     }
     // The only error is that there are no fields.
-    query.build().ok().map(|valid| valid.get())
+    query.build().ok().map(ValidQuery::get)
 }
 
 /// The body of a write request: the same rows always give the same bytes. None if no row has anything to send.
@@ -186,19 +186,19 @@ mod tests {
 
     /// Splits at the first separator that is neither escaped nor quoted.
     fn split<'a>(text: &'a str, separators: &str, quotes: bool) -> (&'a str, Option<(char, &'a str)>) {
-        let (mut escaped, mut quoted) = (false, false);
+        let (mut escaped, mut inside) = (false, false);
         for (at, c) in text.char_indices() {
             if escaped {
                 escaped = false;
             } else if c == '\\' {
                 escaped = true;
             } else if quotes && c == '"' {
-                quoted = !quoted;
-            } else if !quoted && separators.contains(c) {
+                inside = !inside;
+            } else if !inside && separators.contains(c) {
                 return (&text[..at], Some((c, &text[at + c.len_utf8()..])));
             }
         }
-        assert!(!escaped && !quoted, "unterminated: {text}");
+        assert!(!escaped && !inside, "unterminated: {text}");
         (text, None)
     }
 

@@ -7,7 +7,7 @@ use reqwest::Url;
 
 use crate::secret::Secret;
 
-/// One InfluxDB, or whatever speaks its write API.
+/// One `InfluxDB`, or whatever speaks its write API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Where it is, with a path if its API is below one.

@@ -22,7 +22,7 @@ pub(super) async fn deliver(spec: Rc<OutputSpec>, parts: WriterParts) {
     let before = parts.statuses.get(&spec.name).unwrap_or_default();
     let outbox = Outbox::new(acknowledged, limits);
     let tip = parts.journal.tip();
-    Delivery { spec, parts, output, outbox, tip, before }.run().await
+    Delivery { spec, parts, output, outbox, tip, before }.run().await;
 }
 
 /// The output, as soon as it can be made: a bad token file may be put right by the next reload, missing certificates by hand.
@@ -122,7 +122,7 @@ impl Delivery {
     /// Waits until the tip moves; for ever once the journal is gone.
     async fn moved(&mut self) {
         if self.tip.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

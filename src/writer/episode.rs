@@ -59,15 +59,15 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn failing(why: &str) -> Option<Event> {
-        Some(Event::Failing { why: why.to_owned() })
+    fn failing(why: &str) -> Event {
+        Event::Failing { why: why.to_owned() }
     }
 
     #[test]
     fn an_outage_is_said_once_and_its_end_once() {
         let mut episode = Episode::default();
         assert_eq!(episode.works(s(0)), None);
-        assert_eq!(episode.fails(s(1), "down".to_owned()), failing("down"));
+        assert_eq!(episode.fails(s(1), "down".to_owned()), Some(failing("down")));
         (2..5000).for_each(|at| assert_eq!(episode.fails(s(at), "down".to_owned()), None));
         assert_eq!(episode.failing(), Some((s(1), "down")));
         assert_eq!(episode.works(s(5001)), Some(Event::Works { after: s(5000) }));
@@ -77,10 +77,10 @@ mod tests {
     #[test]
     fn another_reason_is_said_but_not_more_than_once_a_minute() {
         let mut episode = Episode::default();
-        assert_eq!(episode.fails(s(0), "401".to_owned()), failing("401"));
+        assert_eq!(episode.fails(s(0), "401".to_owned()), Some(failing("401")));
         assert_eq!(episode.fails(s(59), "404".to_owned()), None);
         assert_eq!(episode.failing(), Some((s(0), "404")));
-        assert_eq!(episode.fails(s(60), "404".to_owned()), failing("404"));
+        assert_eq!(episode.fails(s(60), "404".to_owned()), Some(failing("404")));
     }
 
     #[test]

@@ -1,1 +1,7 @@
 //! Tests without privileges.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, as it should")]
+
+mod influxdb_client;
+mod scripted_server;
+mod writer;
