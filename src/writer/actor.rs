@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, SpawnHandle, WrapFuture};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{error, info};
 
 use super::delivery::deliver;
 use super::{Intake, OutputSpec, Statuses};
@@ -125,6 +125,10 @@ async fn take_in(parts: WriterParts, progress: Rc<Cell<Duration>>) {
 
 /// Moves all rows from the queue to the journal. No await in between, and no panic of the observer, can lose one.
 fn store(parts: &WriterParts) {
+    let dropped = parts.intake.newly_dropped();
+    if dropped > 0 {
+        error!(dropped, "rows lost, the writer did not take them in time");
+    }
     let rows = parts.intake.take_all();
     if rows.is_empty() {
         return;

@@ -153,6 +153,7 @@ impl Delivery {
             held: self.outbox.held() as u64,
             retries: self.before.retries + retries,
             refused: self.before.refused + refused,
+            last_refusal: self.outbox.last_refusal().map(str::to_owned),
             refused_fields: self.before.refused_fields,
             last_error: failing.map(|(_, why)| why.to_owned()),
             since: failing.map(|(since, _)| now.unix.minus(now.mono.saturating_sub(since))),

@@ -20,6 +20,8 @@ use crate::journal::acknowledged::Acknowledged;
 pub const MOST_HELD: usize = 60;
 /// How long after its refusal a held row is tried again.
 pub const HELD_FOR: Duration = Duration::from_hours(1);
+/// How long after its refusal the row that stopped the output is tried again, to notice soon that the server has been put right.
+pub const STOPPED_FOR: Duration = Duration::from_mins(1);
 /// After a batch was too large: so many accepted ones until twice its size is tried.
 const GROW_AFTER: u32 = 32;
 
@@ -125,6 +127,7 @@ pub struct Outbox {
     suspects: Vec<Span>,
     /// Rows refused alone, and when to try them again.
     held: BTreeMap<Position, Duration>,
+    last_refusal: Option<String>,
     tip: Position,
     /// When the oldest row that was never in a batch became durable.
     waiting_since: Option<Duration>,
@@ -148,6 +151,7 @@ impl Outbox {
             flight: None,
             suspects: Vec::new(),
             held: BTreeMap::new(),
+            last_refusal: None,
             tip: Position(0),
             waiting_since: None,
             not_before: Duration::ZERO,
@@ -291,10 +295,14 @@ impl Outbox {
         let stopped = self.is_stopped();
         self.counters.refused += 1;
         if self.held.insert(position, now.saturating_add(HELD_FOR)).is_none() {
-            self.events.push(Event::Held { position, why });
+            self.events.push(Event::Held { position, why: why.clone() });
         }
-        if self.is_stopped() && !stopped {
-            self.events.push(Event::Stopped);
+        self.last_refusal = Some(why);
+        if self.is_stopped() {
+            self.held.insert(position, now.saturating_add(STOPPED_FOR));
+            if !stopped {
+                self.events.push(Event::Stopped);
+            }
         }
     }
 
@@ -335,6 +343,11 @@ impl Outbox {
     /// Rows held.
     pub fn held(&self) -> usize {
         self.held.len()
+    }
+
+    /// Why a row was last refused alone, while any is held.
+    pub fn last_refusal(&self) -> Option<&str> {
+        self.last_refusal.as_deref().filter(|_| !self.held.is_empty())
     }
 
     /// Since when nothing gets through, and why.

@@ -234,16 +234,20 @@ fn a_server_that_refuses_everything_is_asked_a_bounded_number_of_times() {
     assert_eq!(outbox.held(), MOST_HELD);
     assert_eq!(outbox.take_events().last(), Some(&Event::Stopped));
     assert_eq!(outbox.pending(), 100_000);
-    // An hour later the server takes what it refused, and all goes on.
-    let now = s(1) + HELD_FOR;
+    // One row is tried again every minute. Once the server takes it all goes on, and the others follow in their time.
+    assert_eq!(outbox.next(s(1), p(100_000)), Step::Wait(s(1) + STOPPED_FOR));
+    assert_eq!(posted(&mut outbox, s(61), 100_000, &all(100_000)).len(), 1);
+    outbox.answered(s(61), 0.0, refused());
+    assert_eq!(outbox.next(s(61), p(100_000)), Step::Wait(s(61) + STOPPED_FOR));
+    assert_eq!(outbox.last_refusal(), Some("400"));
     let mut stored = BTreeSet::new();
-    for at in [now, now + SECOND] {
+    for at in [s(121), s(122), s(1) + HELD_FOR] {
         while let Step::Read(_) | Step::Post { .. } = outbox.next(at, p(100_000)) {
             stored.extend(posted(&mut outbox, at, 100_000, &all(100_000)));
             outbox.answered(at, 0.0, Verdict::Accepted);
         }
     }
-    assert_eq!(stored.len(), 100_000);
+    assert_eq!((stored.len(), outbox.last_refusal()), (100_000, None));
     assert_eq!(outbox.take_events(), [Event::Resumed]);
 }
 

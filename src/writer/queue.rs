@@ -13,7 +13,13 @@ use crate::measurement::Row;
 
 /// A queue for at most `capacity` rows.
 pub fn queue(capacity: usize) -> (Outlet, Intake) {
-    let shared = Arc::new(Shared { rows: Mutex::default(), capacity: capacity.max(1), arrived: Notify::new(), dropped: AtomicU64::new(0) });
+    let shared = Arc::new(Shared {
+        rows: Mutex::default(),
+        capacity: capacity.max(1),
+        arrived: Notify::new(),
+        dropped: AtomicU64::new(0),
+        told: AtomicU64::new(0),
+    });
     (Outlet(Arc::clone(&shared)), Intake(shared))
 }
 
@@ -22,6 +28,7 @@ struct Shared {
     capacity: usize,
     arrived: Notify,
     dropped: AtomicU64,
+    told: AtomicU64,
 }
 
 impl Shared {
@@ -73,9 +80,10 @@ impl Intake {
         std::mem::take(&mut *self.0.rows()).into()
     }
 
-    /// Rows dropped because there was no room.
-    pub fn dropped(&self) -> u64 {
-        self.0.dropped.load(Ordering::Relaxed)
+    /// Rows dropped because there was no room, since this was last asked.
+    pub fn newly_dropped(&self) -> u64 {
+        let dropped = self.0.dropped.load(Ordering::Relaxed);
+        dropped - self.0.told.swap(dropped, Ordering::Relaxed)
     }
 }
 
@@ -108,7 +116,7 @@ mod tests {
         let (outlet, intake) = queue(3);
         (0..8).for_each(|n| outlet.clone().send(row(n)));
         assert_eq!(times(&intake.take_all()), [5, 6, 7]);
-        assert_eq!((outlet.dropped(), intake.dropped()), (5, 5));
+        assert_eq!((outlet.dropped(), intake.newly_dropped(), intake.newly_dropped()), (5, 5, 0));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct OutputStatus {
     pub retries: u64,
     /// Rows refused when sent alone, once for each time.
     pub refused: u64,
+    /// Why a row was last refused alone, while any is held.
+    pub last_refusal: Option<String>,
     /// Fields left out of rows because the output refused them.
     pub refused_fields: u64,
     /// Why nothing gets through, while it does not.
