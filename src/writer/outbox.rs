@@ -195,6 +195,7 @@ impl Outbox {
         if let Some(span) = self.suspects.last() {
             return Some((*span, Duration::ZERO));
         }
+        // Positions are worked through upwards, so every held row is below the first that was never sent.
         let mut first = self.acknowledged.next_unacknowledged(self.acknowledged.floor());
         while self.held.contains_key(&first) {
             first = self.acknowledged.next_unacknowledged(first);
@@ -202,9 +203,8 @@ impl Outbox {
         if first > self.tip {
             return None;
         }
-        let range = self.acknowledged.ranges().iter().map(|(from, _)| *from).find(|from| *from > first);
-        let held = self.held.range(first..).next().map(|(position, _)| *position);
-        let last = range.into_iter().chain(held).map(|end| Position(end.0 - 1)).min().map_or(self.tip, |end| end.min(self.tip));
+        let above = self.acknowledged.ranges().iter().map(|(from, _)| *from).find(|from| *from > first);
+        let last = above.map_or(self.tip, |from| Position(from.0 - 1).min(self.tip));
         let full = last.0 - first.0 + 1 >= self.limit as u64;
         // Rows below others that are already sent have waited long enough.
         let at_once = full || last < self.tip;

@@ -83,6 +83,7 @@ fn a_few_rows_wait_for_others_and_a_full_batch_goes_at_once() {
     outbox.answered(s(10), 0.5, Verdict::Accepted);
     assert_eq!(posted(&mut outbox, s(10) + SECOND / 2, 12, &all(12)), list(6, 10));
     outbox.answered(s(10), 0.5, Verdict::Accepted);
+    assert_eq!(outbox.next(s(10) + SECOND / 2, p(12)), Step::Wait(s(11)));
     assert_eq!(posted(&mut outbox, s(11), 12, &all(12)), list(11, 12));
     outbox.answered(s(11), 0.5, Verdict::Accepted);
     assert_eq!(outbox.next(s(11), p(12)), Step::Idle);
@@ -253,17 +254,24 @@ fn a_server_that_refuses_everything_is_asked_a_bounded_number_of_times() {
 
 #[test]
 fn a_batch_too_large_is_halved_and_batches_grow_back_slowly() {
-    let mut outbox = outbox(100);
-    let mut sizes = Vec::new();
+    let mut outbox = outbox(200);
+    let (mut sizes, mut stored) = (Vec::new(), Vec::new());
     let rows = all(20_000);
     for _ in 0..160 {
-        let sent = posted(&mut outbox, s(1), 20_000, &rows).len();
-        sizes.push(sent);
-        outbox.answered(s(1), 0.0, if sent > 30 { Verdict::TooLarge } else { Verdict::Accepted });
+        let sent = posted(&mut outbox, s(1), 20_000, &rows);
+        sizes.push(sent.len());
+        let verdict = if sent.len() > 30 {
+            Verdict::TooLarge
+        } else {
+            stored.extend(sent);
+            Verdict::Accepted
+        };
+        outbox.answered(s(1), 0.0, verdict);
     }
-    assert_eq!(sizes[..7], [100, 50, 25, 25, 25, 25, 25]);
+    assert_eq!(stored, list(1, stored.len() as u64), "in order");
+    assert_eq!(sizes[..8], [200, 100, 50, 25, 25, 25, 25, 25]);
     let too_large = sizes.iter().filter(|size| **size > 30).count();
-    assert!((4..=8).contains(&too_large), "{too_large}");
+    assert!((5..=9).contains(&too_large), "{too_large}");
 }
 
 #[test]
@@ -282,6 +290,35 @@ fn a_journal_that_cannot_be_read_is_tried_later() {
     outbox.unreadable(s(0), 1.0);
     assert_eq!(outbox.next(s(0), p(1)), Step::Wait(SECOND / 2));
     assert_eq!(posted(&mut outbox, SECOND / 2, 1, &all(1)), [1]);
+}
+
+#[test]
+fn the_back_off_begins_anew_after_a_success() {
+    let mut outbox = outbox(1);
+    let mut now = s(0);
+    for _ in 0..10 {
+        posted(&mut outbox, now, 2, &all(2));
+        outbox.answered(now, 1.0, unknown());
+        now += s(60);
+    }
+    posted(&mut outbox, now, 2, &all(2));
+    outbox.answered(now, 1.0, Verdict::Accepted);
+    posted(&mut outbox, now, 2, &all(2));
+    outbox.answered(now, 1.0, unknown());
+    assert_eq!(outbox.next(now, p(2)), Step::Wait(now + SECOND / 2));
+}
+
+#[test]
+fn a_refused_row_is_held_without_the_unused_positions_around_it() {
+    let mut outbox = outbox(1);
+    assert_eq!(posted(&mut outbox, s(1), 1, &all(1)), [1]);
+    outbox.answered(s(1), 0.0, Verdict::Accepted);
+    outbox.next(s(1), p(9));
+    let Step::Read(reading) = outbox.next(s(2), p(9)) else { panic!() };
+    outbox.loaded(Reading { limit: 2, ..reading }, vec![p(5)], Some(body(&[p(5)])));
+    outbox.answered(s(2), 0.0, refused());
+    let acknowledged = outbox.take_changed().unwrap();
+    assert_eq!((acknowledged.floor(), acknowledged.ranges()), (p(4), &[(p(6), p(9))][..]));
 }
 
 #[test]
