@@ -1,10 +1,14 @@
 //! qosd tells a network operator the truth about the quality of the network.
 //!
-//! The story, in reading order. A [`config`] says what to measure. The [`supervisor`] starts one actor per kind of
-//! [`probe`]; each runs its probes slot by slot and makes one row, a [`measurement`], a slot. The writer puts every row
-//! into the [`journal`] and, once it is durable, delivers it to the outputs, of which [`influxdb`] is one.
+//! The story, in reading order. The [`cli`] hands over to [`app`], the one place that knows every part. A [`config`] says
+//! what to measure. The [`supervisor`] starts one actor per kind of [`probe`]; each runs its probes slot by slot and makes
+//! one row, a [`measurement`], a slot. The [`writer`] puts every row into the [`journal`] and, once it is durable, delivers
+//! it to the outputs, of which [`influxdb`] is one. What the service knows of itself is its [`status`], and in rows its
+//! [`vitals`].
 
+pub mod app;
 pub mod cli;
+
 pub mod config;
 pub mod settings;
 
@@ -14,10 +18,17 @@ pub mod measurement;
 pub mod probe;
 
 pub mod journal;
+pub mod writer;
 
 pub mod influxdb;
 
+pub mod status;
+pub mod vitals;
+
+pub mod backoff;
 pub mod clock;
 pub mod resolve;
 pub mod secret;
 pub mod sys;
+pub mod systemd;
+pub mod telemetry;

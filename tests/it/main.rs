@@ -1,3 +1,8 @@
 //! Tests without privileges.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, as it should")]
+
 mod config;
+mod influxdb_client;
+mod scripted_server;
+mod writer;

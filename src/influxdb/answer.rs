@@ -1,0 +1,226 @@
+//! What an answer to a write means. Pure: status, headers, body and the wall clock in, a [`Verdict`] out.
+//!
+//! The rule behind the table: only 204 proves that rows are stored; only 400 and 422 speak about the rows; everything
+//! else is about the server or the config, and keeps them.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use crate::clock::Timestamp;
+use crate::writer::Verdict;
+
+/// The shortest wait that a server may ask for.
+pub const RETRY_AFTER_LEAST: Duration = Duration::from_secs(1);
+/// The longest wait that a server may ask for.
+pub const RETRY_AFTER_MOST: Duration = Duration::from_mins(5);
+/// A secret with fewer characters may be part of an innocent word.
+const SHORT_SECRET: usize = 6;
+/// The most characters of an answer that are kept as the reason.
+const LONGEST_REASON: usize = 300;
+
+/// Judges a whole answer. `body` may be cut off; `secrets` are taken out of it, in case the server repeats them.
+pub fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp, secrets: &[String]) -> Verdict {
+    let why = || reason(status, body, secrets);
+    match status.as_u16() {
+        204 => Verdict::Accepted,
+        400 | 422 => Verdict::Refused { why: why() },
+        413 => Verdict::TooLarge,
+        429 | 503 => match retry_after(headers, now) {
+            Some(wait) => Verdict::After { wait, why: why() },
+            None => Verdict::Unknown { why: why() },
+        },
+        408 | 425 | 500.. => Verdict::Unknown { why: why() },
+        200..=299 => Verdict::Hold { why: format!("{}: not the answer of a write API, which is 204", why()) },
+        300..=399 => Verdict::Hold { why: format!("{}: redirected, which is not followed; correct the url", why()) },
+        // 401, 403, 404, and whatever else a server objects to in the request rather than in the rows.
+        _ => Verdict::Hold { why: why() },
+    }
+}
+
+/// The wait asked for, clamped: seconds or a date, also in the past. None if it is neither.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+        text.parse::<f64>().ok().filter(|seconds| seconds.is_finite())?
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        date.as_secs_f64() - Duration::from_nanos(u64::try_from(now.nanos()).unwrap_or(0)).as_secs_f64()
+    };
+    let (least, most) = (RETRY_AFTER_LEAST.as_secs_f64(), RETRY_AFTER_MOST.as_secs_f64());
+    Some(Duration::from_secs_f64(seconds.clamp(least, most)))
+}
+
+/// What the server said, for people: one short line without control characters and without secrets.
+fn reason(status: StatusCode, body: &[u8], secrets: &[String]) -> String {
+    let said = redact(&message(body), secrets);
+    let mut line: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.retain(|c| !c.is_control());
+    if let Some((end, _)) = line.char_indices().nth(LONGEST_REASON) {
+        line.truncate(end);
+        line.push('…');
+    }
+    let status = match status.canonical_reason() {
+        Some(name) => format!("{} {name}", status.as_u16()),
+        None => status.as_u16().to_string(),
+    };
+    if line.is_empty() { status } else { format!("{status}: {line}") }
+}
+
+/// `InfluxDB` 1 says `{"error"}`, 2 and 3 `{"message"}`; a proxy says what it likes.
+fn message(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        error: Option<String>,
+        message: Option<String>,
+    }
+    match serde_json::from_slice::<Said>(body) {
+        Ok(Said { message: Some(said), .. } | Said { error: Some(said), .. }) => said,
+        _ => String::from_utf8_lossy(body).into_owned(),
+    }
+}
+
+/// The text without any of the secrets. One so short that it may occur in any word is taken out where it stands alone.
+pub fn redact(text: &str, secrets: &[String]) -> String {
+    secrets.iter().filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| {
+        let part_of_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let mut clean = String::new();
+        let mut rest = text.as_str();
+        let mut before = None;
+        while let Some((ahead, behind)) = rest.split_once(secret.as_str()) {
+            clean.push_str(ahead);
+            let within = part_of_word(ahead.chars().next_back().or(before)) || part_of_word(behind.chars().next());
+            let harmless = secret.chars().count() < SHORT_SECRET && within;
+            clean.push_str(if harmless { secret } else { "<redacted>" });
+            before = secret.chars().next_back();
+            rest = behind;
+        }
+        clean + rest
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-01-01T00:00:00Z
+    const NOW: Timestamp = Timestamp::from_nanos(1_767_225_600_000_000_000);
+
+    fn answer(status: u16, retry: Option<&str>, body: &str) -> Verdict {
+        let mut headers = HeaderMap::new();
+        if let Some(retry) = retry {
+            headers.insert(RETRY_AFTER, retry.parse().unwrap());
+        }
+        judge(StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes(), NOW, &["s3cret".to_owned()])
+    }
+
+    fn wait(retry: &str) -> Option<u64> {
+        match answer(503, Some(retry), "") {
+            Verdict::After { wait, .. } => Some(wait.as_secs()),
+            Verdict::Unknown { .. } => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_204_proves_that_rows_are_stored() {
+        for status in (200..600).filter(|status| *status != 204) {
+            assert_ne!(answer(status, None, ""), Verdict::Accepted, "{status}");
+        }
+        assert_eq!(answer(204, None, ""), Verdict::Accepted);
+    }
+
+    #[test]
+    fn another_success_or_a_redirect_is_not_a_write_api() {
+        for status in [200, 201, 202, 205, 206, 301, 302, 304, 307, 308] {
+            assert!(matches!(answer(status, None, "<html>log in</html>"), Verdict::Hold { .. }), "{status}");
+        }
+        let Verdict::Hold { why } = answer(200, None, "<html>\n log in</html>") else { panic!() };
+        assert_eq!(why, "200 OK: <html> log in</html>: not the answer of a write API, which is 204");
+    }
+
+    #[test]
+    fn a_400_or_a_422_is_about_the_rows() {
+        let said =
+            r#"{"error":"partial write: field type conflict: input field \"a\" is type float, already exists as type integer dropped=1"}"#;
+        let Verdict::Refused { why } = answer(400, None, said) else { panic!() };
+        assert!(why.starts_with("400 Bad Request: partial write: field type conflict: input field \"a\""), "{why}");
+        let Verdict::Refused { why } = answer(422, None, r#"{"code":"unprocessable entity","message":"retention policy"}"#) else {
+            panic!()
+        };
+        assert_eq!(why, "422 Unprocessable Entity: retention policy");
+    }
+
+    #[test]
+    fn a_wrong_key_or_a_missing_database_keeps_everything() {
+        for status in [401, 402, 403, 404, 405, 409, 411, 415, 418, 451] {
+            assert!(matches!(answer(status, Some("5"), ""), Verdict::Hold { .. }), "{status}");
+        }
+        assert_eq!(
+            answer(401, None, r#"{"code":"unauthorized","message":"unauthorized access"}"#),
+            Verdict::Hold { why: "401 Unauthorized: unauthorized access".to_owned() }
+        );
+    }
+
+    #[test]
+    fn a_413_is_too_large() {
+        assert_eq!(answer(413, None, "Request Entity Too Large"), Verdict::TooLarge);
+    }
+
+    #[test]
+    fn a_server_that_says_when_is_obeyed_within_limits() {
+        assert_eq!(wait("5"), Some(5));
+        assert_eq!(wait(" 299 "), Some(299));
+        assert_eq!(wait("0"), Some(1));
+        assert_eq!(wait("-1"), Some(1));
+        assert_eq!(wait("1e9"), Some(300));
+        assert_eq!(wait("99999999999999999999999"), Some(300));
+        assert_eq!(wait("Thu, 01 Jan 2026 00:01:00 GMT"), Some(60));
+        assert_eq!(wait("Thu, 01 Jan 2026 09:00:00 GMT"), Some(300));
+        assert_eq!(wait("Wed, 31 Dec 2025 00:00:00 GMT"), Some(1));
+        assert!(matches!(answer(429, Some("7"), "slow down"), Verdict::After { .. }));
+    }
+
+    #[test]
+    fn a_server_that_does_not_say_when_gets_our_own_back_off() {
+        for garbage in ["soon", "", "5 minutes", "1e999", "NaN", "inf", "-", "Thu, 99 Jan 2026 00:00:00 GMT", "\u{7f}"] {
+            if garbage.parse::<reqwest::header::HeaderValue>().is_ok() {
+                assert_eq!(wait(garbage), None, "{garbage}");
+            }
+        }
+        assert!(matches!(answer(429, None, ""), Verdict::Unknown { .. }));
+        assert!(matches!(answer(503, None, ""), Verdict::Unknown { .. }));
+    }
+
+    #[test]
+    fn a_server_in_trouble_leaves_the_outcome_unknown() {
+        for status in [408, 500, 501, 502, 504, 507, 599] {
+            assert!(matches!(answer(status, Some("5"), ""), Verdict::Unknown { .. }), "{status}");
+        }
+        assert_eq!(
+            answer(500, None, r#"{"error":"retention policy not found: x"}"#),
+            Verdict::Unknown { why: "500 Internal Server Error: retention policy not found: x".to_owned() }
+        );
+    }
+
+    #[test]
+    fn a_short_secret_does_not_make_the_reason_unreadable() {
+        let redacted = |text| redact(text, &["p".to_owned(), "long-enough".to_owned()]);
+        assert_eq!(redacted("points dropped; password 'p', p"), "points dropped; password '<redacted>', <redacted>");
+        assert_eq!(redacted("xlong-enoughx pp"), "x<redacted>x pp");
+    }
+
+    #[test]
+    fn a_reason_is_one_short_line_without_secrets() {
+        let Verdict::Hold { why } = answer(403, None, &format!("no\r\n\x1b[31m Token s3cret {}", "x".repeat(10_000))) else { panic!() };
+        assert!(why.starts_with("403 Forbidden: no [31m Token <redacted> xxx"), "{why}");
+        assert!(why.chars().count() < 330);
+        let half = [b"{\"message\":\"".as_slice(), &[0xff, 0xfe], b"s3cret"].concat();
+        let Verdict::Unknown { why } = judge(StatusCode::BAD_GATEWAY, &HeaderMap::new(), &half, NOW, &["s3cret".to_owned(), String::new()])
+        else {
+            panic!()
+        };
+        assert!(!why.contains("s3cret") && why.contains("<redacted>"), "{why}");
+    }
+}

@@ -1,0 +1,489 @@
+//! The outbox against every answer, and against a server that does its worst.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn p(position: u64) -> Position {
+    Position(position)
+}
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn outbox(batch_size: usize) -> Outbox {
+    Outbox::new(Acknowledged::starting_at(p(0)), Limits { batch_size, flush_interval: SECOND })
+}
+
+/// A body that says which rows it carries.
+fn body(positions: &[Position]) -> Bytes {
+    positions.iter().map(|position| position.0.to_string()).collect::<Vec<_>>().join(" ").into()
+}
+
+fn carried(body: &Bytes) -> Vec<u64> {
+    std::str::from_utf8(body).unwrap().split(' ').map(|position| position.parse().unwrap()).collect()
+}
+
+/// What the journal holds of what is to be read.
+fn read(journal: &BTreeSet<u64>, reading: Reading) -> Vec<Position> {
+    journal.range(reading.after.0 + 1..=reading.upto.0).take(reading.limit).map(|position| p(*position)).collect()
+}
+
+/// Goes on until there is something to post; other steps must not occur.
+fn posted(outbox: &mut Outbox, now: Duration, tip: u64, journal: &BTreeSet<u64>) -> Vec<u64> {
+    loop {
+        match outbox.next(now, p(tip)) {
+            Step::Read(reading) => {
+                let positions = read(journal, reading);
+                let body = (!positions.is_empty()).then(|| body(&positions));
+                outbox.loaded(reading, positions, body);
+            }
+            Step::Post { body, rows } => {
+                let carried = carried(&body);
+                assert_eq!(carried.len(), rows);
+                return carried;
+            }
+            other => panic!("nothing to post: {other:?}"),
+        }
+    }
+}
+
+fn all(n: u64) -> BTreeSet<u64> {
+    (1..=n).collect()
+}
+
+fn list(from: u64, to: u64) -> Vec<u64> {
+    (from..=to).collect()
+}
+
+fn unknown() -> Verdict {
+    Verdict::Unknown { why: "reset".to_owned() }
+}
+
+fn refused() -> Verdict {
+    Verdict::Refused { why: "400".to_owned() }
+}
+
+#[test]
+fn nothing_to_send_waits_for_the_tip() {
+    assert_eq!(outbox(5).next(s(0), p(0)), Step::Idle);
+}
+
+#[test]
+fn a_few_rows_wait_for_others_and_a_full_batch_goes_at_once() {
+    let mut outbox = outbox(5);
+    assert_eq!(outbox.next(s(10), p(3)), Step::Wait(s(11)));
+    assert_eq!(outbox.next(s(10) + SECOND / 2, p(4)), Step::Wait(s(11)));
+    assert_eq!(posted(&mut outbox, s(10) + SECOND / 2, 12, &all(12)), list(1, 5));
+    outbox.answered(s(10), 0.5, Verdict::Accepted);
+    assert_eq!(posted(&mut outbox, s(10) + SECOND / 2, 12, &all(12)), list(6, 10));
+    outbox.answered(s(10), 0.5, Verdict::Accepted);
+    assert_eq!(outbox.next(s(10) + SECOND / 2, p(12)), Step::Wait(s(11)));
+    assert_eq!(posted(&mut outbox, s(11), 12, &all(12)), list(11, 12));
+    outbox.answered(s(11), 0.5, Verdict::Accepted);
+    assert_eq!(outbox.next(s(11), p(12)), Step::Idle);
+    assert_eq!(outbox.next(s(20), p(13)), Step::Wait(s(21)));
+    assert_eq!(outbox.take_changed().unwrap().floor(), p(12));
+    assert!(outbox.take_changed().is_none());
+    assert_eq!((outbox.pending(), outbox.counters().delivered), (1, 12));
+}
+
+#[test]
+fn asking_twice_changes_nothing() {
+    let mut outbox = outbox(2);
+    let step = outbox.next(s(0), p(2));
+    assert_eq!(step, Step::Read(Reading { after: p(0), upto: p(2), limit: 2 }));
+    assert_eq!(outbox.next(s(0), p(2)), step);
+    posted(&mut outbox, s(0), 2, &all(2));
+    assert_eq!(outbox.next(s(0), p(2)), outbox.next(s(0), p(2)));
+}
+
+#[test]
+fn positions_without_a_row_are_acknowledged_with_the_others() {
+    let mut outbox = outbox(3);
+    assert_eq!(posted(&mut outbox, s(1), 9, &BTreeSet::from([4, 6])), [4, 6]);
+    outbox.answered(s(1), 0.0, Verdict::Accepted);
+    assert_eq!(outbox.take_changed().unwrap().floor(), p(9));
+}
+
+#[test]
+fn rows_with_nothing_to_send_are_acknowledged_unsent() {
+    let mut outbox = outbox(3);
+    let Step::Read(reading) = outbox.next(s(0), p(3)) else { panic!() };
+    outbox.loaded(reading, vec![p(1), p(2), p(3)], None);
+    assert_eq!(outbox.next(s(0), p(3)), Step::Idle);
+    assert_eq!((outbox.pending(), outbox.counters().delivered), (0, 0));
+}
+
+#[test]
+fn an_unknown_outcome_sends_the_very_same_again_though_more_rows_have_come() {
+    let mut outbox = outbox(10);
+    outbox.next(s(0), p(3));
+    let first = posted(&mut outbox, s(1), 3, &all(3));
+    let mut now = s(1);
+    for _ in 0..20 {
+        outbox.answered(now, 1.0, unknown());
+        let Step::Wait(until) = outbox.next(now, p(50)) else { panic!() };
+        assert!(until <= now + s(60) && until > now);
+        now = until;
+        assert_eq!(posted(&mut outbox, now, 50, &all(50)), first);
+    }
+    outbox.answered(now, 1.0, Verdict::Accepted);
+    assert_eq!(posted(&mut outbox, now, 50, &all(50)), list(4, 13));
+    assert_eq!(outbox.counters(), Counters { delivered: 3, retries: 20, refused: 0 });
+}
+
+#[test]
+fn a_server_that_says_when_is_waited_for() {
+    let mut outbox = outbox(1);
+    posted(&mut outbox, s(0), 1, &all(1));
+    outbox.answered(s(5), 0.0, Verdict::After { wait: s(100), why: "429".to_owned() });
+    assert_eq!(outbox.next(s(6), p(1)), Step::Wait(s(105)));
+    assert_eq!((outbox.backing_off(s(6)), outbox.backing_off(s(105))), (Some(s(105)), None));
+    assert_eq!(posted(&mut outbox, s(105), 1, &all(1)), [1]);
+}
+
+#[test]
+fn a_server_that_wants_a_person_keeps_everything_and_says_so_once() {
+    let mut outbox = outbox(2);
+    let mut now = s(0);
+    for _ in 0..50 {
+        assert_eq!(posted(&mut outbox, now, 9, &all(9)), [1, 2]);
+        outbox.answered(now, 0.9, Verdict::Hold { why: "401".to_owned() });
+        now += s(60);
+    }
+    assert_eq!(outbox.take_events(), [Event::Failing { why: "401".to_owned() }]);
+    assert_eq!(outbox.failing(), Some((s(0), "401")));
+    assert_eq!((outbox.pending(), outbox.take_changed()), (9, None));
+    posted(&mut outbox, now, 9, &all(9));
+    outbox.answered(now, 0.9, Verdict::Accepted);
+    assert_eq!(outbox.take_events(), [Event::Works { after: now }]);
+}
+
+#[test]
+fn a_refused_row_is_found_by_halves_and_held_while_the_rest_flows_on() {
+    let mut outbox = outbox(1024);
+    let mut requests = 0;
+    let (mut stored, mut now) = (BTreeSet::new(), s(0));
+    while outbox.pending() > 1 || requests == 0 {
+        let rows = posted(&mut outbox, now, 1024, &all(1024));
+        requests += 1;
+        let verdict = if rows.contains(&777) {
+            refused()
+        } else {
+            stored.extend(rows);
+            Verdict::Accepted
+        };
+        outbox.answered(now, 0.0, verdict);
+    }
+    assert!(requests <= 2 * 10 + 2, "{requests} requests");
+    assert_eq!(stored.len(), 1023);
+    assert_eq!(outbox.take_events(), [Event::Held { position: p(777), why: "400".to_owned() }]);
+    let acknowledged = outbox.take_changed().unwrap().clone();
+    assert_eq!((acknowledged.floor(), acknowledged.ranges()), (p(776), &[(p(778), p(1024))][..]));
+    // New rows go on above it; after an hour it is tried again.
+    assert_eq!(outbox.next(now, p(1030)), Step::Wait(s(1)));
+    now = s(1);
+    assert_eq!(posted(&mut outbox, now, 1030, &all(1030)), list(1025, 1030));
+    outbox.answered(now, 0.0, Verdict::Accepted);
+    assert_eq!(outbox.next(now, p(1030)), Step::Wait(HELD_FOR));
+    assert_eq!(posted(&mut outbox, HELD_FOR, 1030, &all(1030)), [777]);
+    outbox.answered(HELD_FOR, 0.0, refused());
+    assert_eq!((outbox.held(), outbox.counters().refused, outbox.take_events()), (1, 2, vec![]));
+    assert_eq!(posted(&mut outbox, HELD_FOR * 2, 1030, &all(1030)), [777]);
+    outbox.answered(HELD_FOR * 2, 0.0, Verdict::Accepted);
+    assert_eq!((outbox.held(), outbox.pending()), (0, 0));
+}
+
+#[test]
+fn after_a_restart_a_held_row_is_tried_at_once_and_alone() {
+    let mut acknowledged = Acknowledged::starting_at(p(4));
+    acknowledged.add(p(6), p(9));
+    let mut outbox = Outbox::new(acknowledged, Limits { batch_size: 10, flush_interval: SECOND });
+    assert_eq!(posted(&mut outbox, s(0), 12, &all(12)), [5]);
+    outbox.answered(s(0), 0.0, refused());
+    assert_eq!(outbox.next(s(0), p(12)), Step::Wait(s(1)));
+    assert_eq!(posted(&mut outbox, s(1), 12, &all(12)), list(10, 12));
+}
+
+#[test]
+fn a_held_row_that_the_journal_dropped_is_forgotten() {
+    let mut outbox = outbox(1);
+    posted(&mut outbox, s(0), 1, &all(1));
+    outbox.answered(s(0), 0.0, refused());
+    let Step::Read(reading) = outbox.next(HELD_FOR, p(1)) else { panic!() };
+    outbox.loaded(reading, vec![], None);
+    assert_eq!((outbox.held(), outbox.pending(), outbox.next(HELD_FOR, p(1))), (0, 0, Step::Idle));
+}
+
+#[test]
+fn a_server_that_refuses_everything_is_asked_a_bounded_number_of_times() {
+    let mut outbox = outbox(5000);
+    let mut requests = 0;
+    while let Step::Read(_) | Step::Post { .. } = outbox.next(s(1), p(100_000)) {
+        posted(&mut outbox, s(1), 100_000, &all(100_000));
+        outbox.answered(s(1), 0.0, refused());
+        requests += 1;
+    }
+    assert!(requests < 150, "{requests} requests");
+    assert!(outbox.is_stopped());
+    assert_eq!(outbox.held(), MOST_HELD);
+    assert_eq!(outbox.take_events().last(), Some(&Event::Stopped));
+    assert_eq!(outbox.pending(), 100_000);
+    // One row is tried again every minute. Once the server takes it all goes on, and the others follow in their time.
+    assert_eq!(outbox.next(s(1), p(100_000)), Step::Wait(s(1) + STOPPED_FOR));
+    assert_eq!(posted(&mut outbox, s(61), 100_000, &all(100_000)).len(), 1);
+    outbox.answered(s(61), 0.0, refused());
+    assert_eq!(outbox.next(s(61), p(100_000)), Step::Wait(s(61) + STOPPED_FOR));
+    assert_eq!(outbox.last_refusal(), Some("400"));
+    let mut stored = BTreeSet::new();
+    for at in [s(121), s(122), s(1) + HELD_FOR] {
+        while let Step::Read(_) | Step::Post { .. } = outbox.next(at, p(100_000)) {
+            stored.extend(posted(&mut outbox, at, 100_000, &all(100_000)));
+            outbox.answered(at, 0.0, Verdict::Accepted);
+        }
+    }
+    assert_eq!((stored.len(), outbox.last_refusal()), (100_000, None));
+    assert_eq!(outbox.take_events(), [Event::Resumed]);
+}
+
+#[test]
+fn a_batch_too_large_is_halved_and_batches_grow_back_slowly() {
+    let mut outbox = outbox(200);
+    let (mut sizes, mut stored) = (Vec::new(), Vec::new());
+    let rows = all(20_000);
+    for _ in 0..160 {
+        let sent = posted(&mut outbox, s(1), 20_000, &rows);
+        sizes.push(sent.len());
+        let verdict = if sent.len() > 30 {
+            Verdict::TooLarge
+        } else {
+            stored.extend(sent);
+            Verdict::Accepted
+        };
+        outbox.answered(s(1), 0.0, verdict);
+    }
+    assert_eq!(stored, list(1, stored.len() as u64), "in order");
+    assert_eq!(sizes[..8], [200, 100, 50, 25, 25, 25, 25, 25]);
+    let too_large = sizes.iter().filter(|size| **size > 30).count();
+    assert!((5..=9).contains(&too_large), "{too_large}");
+}
+
+#[test]
+fn a_single_row_too_large_is_held() {
+    let mut outbox = outbox(1);
+    posted(&mut outbox, s(0), 2, &all(2));
+    outbox.answered(s(0), 0.0, Verdict::TooLarge);
+    assert_eq!(outbox.take_events(), [Event::Held { position: p(1), why: "a single row is too large".to_owned() }]);
+    assert_eq!(posted(&mut outbox, s(0), 2, &all(2)), [2]);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_tried_later() {
+    let mut outbox = outbox(1);
+    let Step::Read(_) = outbox.next(s(0), p(1)) else { panic!() };
+    outbox.unreadable(s(0), 1.0);
+    assert_eq!(outbox.next(s(0), p(1)), Step::Wait(SECOND / 2));
+    assert_eq!(posted(&mut outbox, SECOND / 2, 1, &all(1)), [1]);
+}
+
+#[test]
+fn the_back_off_begins_anew_after_a_success() {
+    let mut outbox = outbox(1);
+    let mut now = s(0);
+    for _ in 0..10 {
+        posted(&mut outbox, now, 2, &all(2));
+        outbox.answered(now, 1.0, unknown());
+        now += s(60);
+    }
+    posted(&mut outbox, now, 2, &all(2));
+    outbox.answered(now, 1.0, Verdict::Accepted);
+    posted(&mut outbox, now, 2, &all(2));
+    outbox.answered(now, 1.0, unknown());
+    assert_eq!(outbox.next(now, p(2)), Step::Wait(now + SECOND / 2));
+}
+
+#[test]
+fn a_refused_row_is_held_without_the_unused_positions_around_it() {
+    let mut outbox = outbox(1);
+    assert_eq!(posted(&mut outbox, s(1), 1, &all(1)), [1]);
+    outbox.answered(s(1), 0.0, Verdict::Accepted);
+    outbox.next(s(1), p(9));
+    let Step::Read(reading) = outbox.next(s(2), p(9)) else { panic!() };
+    outbox.loaded(Reading { limit: 2, ..reading }, vec![p(5)], Some(body(&[p(5)])));
+    outbox.answered(s(2), 0.0, refused());
+    let acknowledged = outbox.take_changed().unwrap();
+    assert_eq!((acknowledged.floor(), acknowledged.ranges()), (p(4), &[(p(6), p(9))][..]));
+}
+
+#[test]
+fn a_verdict_nobody_asked_for_is_ignored() {
+    let mut outbox = outbox(1);
+    outbox.answered(s(0), 0.0, Verdict::Accepted);
+    assert_eq!((outbox.next(s(0), p(0)), outbox.counters()), (Step::Idle, Counters::default()));
+}
+
+/// What a server may do with a request.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Store,
+    StoreAndLoseTheAnswer,
+    LoseTheRequest,
+    StoreHalfAndRefuse,
+    TooLarge,
+    Hold,
+    Later,
+    CrashOfTheWriter,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    use Act::*;
+    prop_oneof![
+        5 => Just(Store), 2 => Just(StoreAndLoseTheAnswer), 2 => Just(LoseTheRequest), 2 => Just(StoreHalfAndRefuse),
+        1 => Just(TooLarge), 1 => Just(Hold), 1 => Just(Later), 1 => Just(CrashOfTheWriter),
+    ]
+}
+
+/// The world around an outbox: a journal with gaps, durable acknowledgements, a server that stores a set.
+struct World {
+    outbox: Outbox,
+    limits: Limits,
+    durable: Acknowledged,
+    journal: BTreeSet<u64>,
+    stored: BTreeSet<u64>,
+    now: Duration,
+    tip: u64,
+    unanswered: Option<Bytes>,
+    requests: usize,
+}
+
+impl World {
+    fn new(batch_size: usize) -> Self {
+        let limits = Limits { batch_size, flush_interval: SECOND };
+        let durable = Acknowledged::starting_at(p(0));
+        let outbox = Outbox::new(durable.clone(), limits);
+        let (journal, stored) = (BTreeSet::new(), BTreeSet::new());
+        Self { outbox, limits, durable, journal, stored, now: s(0), tip: 0, unanswered: None, requests: 0 }
+    }
+
+    /// Rows become durable; some positions stay unused.
+    fn grow(&mut self, rows: u64) {
+        self.journal.extend((self.tip + 1..=self.tip + rows).filter(|position| position % 7 != 3));
+        self.tip += rows;
+    }
+
+    fn nothing_is_acknowledged_that_is_not_stored(&self) {
+        for position in &self.journal {
+            assert!(!self.durable.contains(p(*position)) || self.stored.contains(position), "{position} acknowledged, not stored");
+        }
+    }
+
+    /// One step, with the server doing `act` if it comes to that and refusing what is poisoned. False if there is nothing to do but wait.
+    fn step(&mut self, act: Act, poisoned: impl Fn(u64) -> bool) -> bool {
+        match self.outbox.next(self.now, p(self.tip)) {
+            Step::Read(reading) => {
+                assert!(reading.limit <= self.limits.batch_size && reading.upto.0 <= self.tip);
+                let positions = read(&self.journal, reading);
+                let body = (!positions.is_empty()).then(|| body(&positions));
+                self.outbox.loaded(reading, positions, body);
+            }
+            Step::Post { body, rows } => self.post(&body, rows, act, poisoned),
+            Step::Wait(until) => {
+                assert!(until > self.now);
+                self.now = until;
+            }
+            Step::Idle => return false,
+        }
+        if let Some(acknowledged) = self.outbox.take_changed() {
+            self.durable = acknowledged.clone();
+        }
+        assert!(self.outbox.held() <= MOST_HELD);
+        true
+    }
+
+    fn post(&mut self, body: &Bytes, rows: usize, act: Act, poisoned: impl Fn(u64) -> bool) {
+        assert!(rows <= self.limits.batch_size);
+        if let Some(before) = self.unanswered.take() {
+            assert_eq!(&before, body, "a retry must be the same bytes");
+        }
+        self.requests += 1;
+        let rows = carried(body);
+        let good: Vec<u64> = rows.iter().copied().filter(|row| !poisoned(*row)).collect();
+        let verdict = match act {
+            Act::Store | Act::StoreAndLoseTheAnswer if good.len() < rows.len() => {
+                self.stored.extend(good);
+                refused()
+            }
+            Act::Store => {
+                self.stored.extend(good);
+                Verdict::Accepted
+            }
+            Act::StoreAndLoseTheAnswer => {
+                self.stored.extend(good);
+                unknown()
+            }
+            Act::LoseTheRequest => unknown(),
+            Act::StoreHalfAndRefuse => {
+                self.stored.extend(&good[..good.len() / 2]);
+                refused()
+            }
+            Act::TooLarge => Verdict::TooLarge,
+            Act::Hold => Verdict::Hold { why: "401".to_owned() },
+            Act::Later => Verdict::After { wait: s(7), why: "429".to_owned() },
+            Act::CrashOfTheWriter => {
+                self.outbox = Outbox::new(self.durable.clone(), self.limits);
+                return;
+            }
+        };
+        if let Verdict::Unknown { .. } | Verdict::Hold { .. } | Verdict::After { .. } = verdict {
+            self.unanswered = Some(body.clone());
+        }
+        self.outbox.answered(self.now, 0.5, verdict);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn whatever_the_server_does_every_row_is_stored_in_the_end(
+        batch_size in 1usize..40,
+        script in prop::collection::vec((0u64..30, act()), 1..150),
+        poison in 5u64..50,
+    ) {
+        let mut world = World::new(batch_size);
+        for (rows, act) in script {
+            world.grow(rows);
+            world.step(act, |row| row % poison == 0);
+            world.nothing_is_acknowledged_that_is_not_stored();
+        }
+        // From now on the server takes everything, also what it refused.
+        let mut steps = 0;
+        while world.step(Act::Store, |_| false) {
+            steps += 1;
+            prop_assert!(steps < 20_000, "never done");
+        }
+        prop_assert_eq!(&world.stored, &world.journal);
+        prop_assert_eq!(world.durable.floor(), p(world.tip));
+        prop_assert_eq!((world.outbox.pending(), world.outbox.held(), world.outbox.failing()), (0, 0, None));
+    }
+
+    #[test]
+    fn a_bad_row_costs_no_more_requests_than_the_contract_allows(exponent in 0u32..13, bad in any::<prop::sample::Index>()) {
+        let rows = 1u64 << exponent;
+        let bad = bad.index(rows as usize) as u64 + 1;
+        let mut outbox = outbox(rows as usize);
+        let mut requests = 0;
+        while let Step::Read(_) | Step::Post { .. } = outbox.next(s(0), p(rows)) {
+            let sent = posted(&mut outbox, s(0), rows, &all(rows));
+            requests += 1;
+            outbox.answered(s(0), 0.0, if sent.contains(&bad) { refused() } else { Verdict::Accepted });
+        }
+        prop_assert!(requests <= 2 * exponent + 2, "{} requests for {} rows", requests, rows);
+        prop_assert_eq!((outbox.held(), outbox.pending()), (1, 1));
+    }
+}
