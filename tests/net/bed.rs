@@ -35,7 +35,7 @@ pub(crate) fn tool(name: &str) -> PathBuf {
 pub(crate) fn need_root() {
     assert!(
         nix::unistd::geteuid().is_root(),
-        "the tests on real packets make network namespaces and need root: run `sudo make test`, or `cargo test --lib --test it` for the others"
+        "the tests on real packets make network namespaces and need root: run them as root, or the others alone with `cargo test --lib --test it`"
     );
 }
 
