@@ -1,5 +1,6 @@
 //! What ping says of a network that is known to be broken in one way: the right result at once, in both families alike.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::bed::daemon::Home;
@@ -33,28 +34,35 @@ fn two_packets(targets: Pair) -> String {
 /// The first row of each probe; all are there within [`AT_ONCE`] of their slot, have this result, and say why.
 fn at_once(net: &Net, home: &Home, result: &str) -> [Exported; 2] {
     let running = home.start_in(&net.host);
-    let rows = PROBES.map(|probe| {
-        let (row, delay) = first_row(home, probe, TIMEOUT * 3);
-        assert_eq!(row.text("result"), result, "{row:?}");
-        assert_ne!(row.text("error"), "", "{row:?}");
-        (row, delay)
+    let mut seen = HashMap::new();
+    let rows = eventually(TIMEOUT * 3, || {
+        let rows = first_of_each(home);
+        let now = SystemTime::now();
+        for row in &rows {
+            seen.entry(row.tag("probe").to_owned()).or_insert(now);
+        }
+        <[_; 2]>::try_from(rows).map_err(|rows| format!("rows of {} probes", rows.len()))
     });
     running.stop();
-    rows.map(|(row, delay)| {
+    for row in &rows {
+        assert_eq!(row.text("result"), result, "{row:?}");
+        assert_ne!(row.text("error"), "", "{row:?}");
+        let slot = UNIX_EPOCH + Duration::from_nanos(row.time().unsigned_abs());
+        let delay = seen[row.tag("probe")].duration_since(slot).expect("a row is written after its slot");
         assert!(delay < AT_ONCE, "the row came {delay:?} after its slot: {row:?}");
-        row
-    })
+    }
+    rows
 }
 
-/// The first row of a probe, and how long after its slot it was to be read.
-fn first_row(home: &Home, probe: &str, limit: Duration) -> (Exported, Duration) {
-    eventually(limit, || {
-        let rows = home.probe_rows();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970").as_nanos();
-        let row = rows.into_iter().find(|row| row.tag("probe") == probe).ok_or_else(|| format!("no row of {probe}"))?;
-        let delay = now.saturating_sub(row.time().unsigned_abs().into());
-        Ok((row, Duration::from_nanos(u64::try_from(delay).expect("less than 500 years"))))
-    })
+/// The first row of each probe.
+fn first_rows(home: &Home, limit: Duration) -> [Exported; 2] {
+    eventually(limit, || first_of_each(home).try_into().map_err(|rows: Vec<_>| format!("rows of {} probes", rows.len())))
+}
+
+/// The first row of every probe that has one.
+fn first_of_each(home: &Home) -> Vec<Exported> {
+    let rows = home.probe_rows();
+    PROBES.iter().filter_map(|probe| rows.iter().find(|row| row.tag("probe") == *probe).cloned()).collect()
 }
 
 /// The fields of round trips, of which a row without a reply has none.
@@ -93,7 +101,7 @@ fn replies_dropped_on_the_way_back_are_loss_as_well() {
     net.far.nft("output", &replies);
     let home = Home::new(&probes(FAR, "interval = \"2s\"\ncount = 100\nspacing = \"10ms\"\ntimeout = \"500ms\""));
     let running = home.start_in(&net.host);
-    let rows = home.first_rows(PROBES, Duration::from_secs(10));
+    let rows = first_rows(&home, Duration::from_secs(10));
     running.stop();
     for row in rows {
         assert_eq!((row.text("result"), row.float("ping_packet_loss_pct")), ("partial", Some(10.0)), "{row:?}");
@@ -106,7 +114,7 @@ fn no_reply_at_all_is_a_row_with_all_lost_and_no_round_trip() {
     net.far.nft("input", &DROP);
     let home = Home::new(&probes(FAR, "interval = \"2s\"\ncount = 5\nspacing = \"50ms\"\ntimeout = \"500ms\""));
     let running = home.start_in(&net.host);
-    let rows = home.first_rows(PROBES, Duration::from_secs(10));
+    let rows = first_rows(&home, Duration::from_secs(10));
     running.stop();
     for row in rows {
         assert_eq!((row.text("result"), row.integer("result_code")), ("timeout", Some(2)), "{row:?}");
@@ -134,7 +142,7 @@ fn some_packets_forbidden_by_our_own_firewall_are_not_loss_either() {
     net.host.nft("output", &DROP_TENTH);
     let home = Home::new(&probes(FAR, "interval = \"2s\"\ncount = 100\nspacing = \"10ms\"\ntimeout = \"500ms\""));
     let running = home.start_in(&net.host);
-    let rows = home.first_rows(PROBES, Duration::from_secs(10));
+    let rows = first_rows(&home, Duration::from_secs(10));
     running.stop();
     for row in rows {
         assert_eq!(row.integer("ping_local_errors"), Some(10), "{row:?}");
@@ -198,7 +206,7 @@ fn a_target_that_comes_back_is_seen_again_without_a_restart() {
     net.far.nft("input", &DROP);
     let home = Home::new(&probes(FAR, "interval = \"1s\"\ncount = 1\nspacing = \"10ms\"\ntimeout = \"500ms\""));
     let running = home.start_in(&net.host);
-    home.first_rows(PROBES, Duration::from_secs(10));
+    first_rows(&home, Duration::from_secs(10));
     net.far.nft_flush();
     eventually(Duration::from_secs(10), || {
         let rows = home.probe_rows();
@@ -214,7 +222,7 @@ fn without_privileges_the_kernel_s_own_ping_sockets_serve_where_they_are_allowed
     net.host.sysctl("net/ipv4/ping_group_range", "0 2147483647");
     let home = Home::new(&two_packets(FAR)).unprivileged();
     let running = home.start_in(&net.host);
-    let rows = home.first_rows(PROBES, TIMEOUT * 3);
+    let rows = first_rows(&home, TIMEOUT * 3);
     running.stop();
     for row in rows {
         assert_eq!((row.text("result"), row.integer("ping_received")), ("ok", Some(2)), "{row:?}");

@@ -13,7 +13,6 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::eventually;
 use super::net::Namespace;
 use super::process::Process;
 use super::rows::Exported;
@@ -44,6 +43,8 @@ impl Home {
         let dir = tempfile::tempdir().expect("there is a place for temporary files");
         fs::create_dir(dir.path().join("data")).expect("the folder is ours");
         let home = Self { dir, user: User::Root, resolv_conf: None };
+        // The journal is read with a config of its own, as that of the service may be broken on purpose.
+        home.file("reader.toml", &home.agent());
         home.configure(config);
         home
     }
@@ -52,7 +53,7 @@ impl Home {
     pub(crate) fn unprivileged(mut self) -> Self {
         self.user = User::Nobody;
         let dir = self.dir.path();
-        for path in [dir.to_owned(), dir.join("data"), dir.join("qosd.toml")] {
+        for path in [dir.to_owned(), dir.join("data"), dir.join("qosd.toml"), dir.join("reader.toml")] {
             chown(path, Some(NOBODY), Some(NOBODY)).expect("root may give files away");
         }
         // The build folder may be closed to others.
@@ -70,9 +71,11 @@ impl Home {
 
     /// Replaces the config, as an operator's editor would: whole, by a rename.
     pub(crate) fn configure(&self, config: &str) {
-        let data = self.dir.path().join("data");
-        let agent = format!("[agent]\nname = \"under-test\"\ndata_dir = \"{}\"\n", data.display());
-        self.file("qosd.toml", &format!("{agent}{config}"));
+        self.file("qosd.toml", &format!("{}{config}", self.agent()));
+    }
+
+    fn agent(&self) -> String {
+        format!("[agent]\nname = \"under-test\"\ndata_dir = \"{}\"\n", self.dir.path().join("data").display())
     }
 
     /// Writes a file beside the config that only its owner can read.
@@ -82,11 +85,6 @@ impl Home {
         fs::write(&new, content).expect("the folder is ours");
         fs::set_permissions(&new, Permissions::from_mode(0o600)).expect("the file is ours");
         fs::rename(&new, &path).expect("the folder is ours");
-    }
-
-    /// The config file.
-    pub(crate) fn config(&self) -> PathBuf {
-        self.dir.path().join("qosd.toml")
     }
 
     /// Starts the service on the host's own network and waits until it says that it is ready.
@@ -113,7 +111,7 @@ impl Home {
         let notify = UnixDatagram::bind(&path).expect("the folder is ours");
         fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("the socket is ours");
         let mut command = self.program();
-        command.arg("run").arg("--config").arg(self.config()).env("NOTIFY_SOCKET", &path);
+        command.arg("run").arg("--config").arg(self.dir.path().join("qosd.toml")).env("NOTIFY_SOCKET", &path);
         let mut running = Running { process: start(&mut command), notify };
         running.wait_for("READY=1");
         running
@@ -137,7 +135,7 @@ impl Home {
     /// Every row of the last hour, oldest first.
     pub(crate) fn rows(&self) -> Vec<Exported> {
         let mut command = self.program();
-        command.args(["export", "--since", "1h", "--format", "json", "--config"]).arg(self.config());
+        command.args(["export", "--since", "1h", "--format", "json", "--config"]).arg(self.dir.path().join("reader.toml"));
         let output = command.output().expect("the program was built");
         assert!(output.status.success(), "qosd export: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).lines().map(Exported::parse).collect()
@@ -146,16 +144,6 @@ impl Home {
     /// The rows of probes, without those in which qosd speaks of itself.
     pub(crate) fn probe_rows(&self) -> Vec<Exported> {
         self.rows().into_iter().filter(|row| row.measurement == "qos_metrics").collect()
-    }
-
-    /// The first row of each of these probes, in their order, as soon as all are there.
-    pub(crate) fn first_rows<const N: usize>(&self, probes: [&str; N], limit: Duration) -> [Exported; N] {
-        eventually(limit, || {
-            let rows = self.probe_rows();
-            let first = |probe| rows.iter().find(|row| row.tag("probe") == probe).cloned();
-            let found: Vec<_> = probes.iter().filter_map(|probe| first(*probe)).collect();
-            found.try_into().map_err(|found: Vec<_>| format!("rows of {} probes, not of {N}", found.len()))
-        })
     }
 }
 
