@@ -12,14 +12,18 @@ give_up() {
     exit 1
 }
 
+download() {
+    (cd "$tools/debs" && apt-get download -q "$@" >&2)
+}
+
 # Downloads packages and unpacks them below target/tools/root.
 unpack() {
     command -v apt-get >/dev/null || give_up "no apt-get here: put $* into $tools/bin yourself"
-    if ! apt-cache show "$1" >/dev/null 2>&1; then
-        echo "tests/tools.sh: package lists are empty, running apt-get update" >&2
+    # Lists that are empty, or older than the mirror, make the first try fail.
+    if ! download "$@"; then
         apt-get update -q >&2 || give_up "apt-get update failed (it needs root and a network)"
+        download "$@" || give_up "cannot download $*"
     fi
-    (cd "$tools/debs" && apt-get download -q "$@" >&2) || give_up "cannot download $*"
     local package
     for package in "$@"; do
         dpkg-deb -x "$(ls -t "$tools/debs/${package}"_*.deb | head -n 1)" "$tools/root"
@@ -28,7 +32,8 @@ unpack() {
 
 # Makes target/tools/bin/NAME: a program of the host if there is one, else the one in the packages, with their libraries.
 provide() {
-    local name=$1 inside=$2 found
+    local name=$1 inside=$2 arch found
+    arch=$(uname -m)-linux-gnu
     shift 2
     if [ -x "$tools/bin/$name" ]; then
         return
@@ -40,7 +45,7 @@ provide() {
     unpack "$@"
     cat >"$tools/bin/$name.new" <<END
 #!/bin/sh
-LD_LIBRARY_PATH="$tools/root/usr/lib/$(uname -m)-linux-gnu" exec "$tools/root/$inside" "\$@"
+LD_LIBRARY_PATH="$tools/root/usr/lib/$arch:$tools/root/lib/$arch" exec "$tools/root/$inside" "\$@"
 END
     chmod +x "$tools/bin/$name.new"
     mv "$tools/bin/$name.new" "$tools/bin/$name"
@@ -54,7 +59,7 @@ try() {
 provide influxd usr/bin/influxd influxdb
 provide victoria-metrics usr/bin/victoria-metrics victoria-metrics
 provide nft usr/sbin/nft nftables libnftables1 libnftnl11 libmnl0 libjansson4 libxtables12 libedit2 libbsd0
-provide ip usr/sbin/ip iproute2 libbpf1 libelf1 libmnl0 libbsd0
+provide ip bin/ip iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2
 
 try "$tools/bin/influxd" version
 try "$tools/bin/victoria-metrics" -version
