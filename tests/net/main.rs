@@ -1,1 +1,12 @@
-//! Tests on real packets.
+//! Tests on real packets: the program that users run, in network namespaces, with real databases.
+//!
+//! They need root and the programs that `tests/tools.sh` fetches, and fail loudly without. `QOSD_PROVE=1` runs their long
+//! versions. [`bed`] is what they stand on.
+
+#![expect(clippy::disallowed_methods, reason = "these tests run in real time")]
+
+mod bed;
+mod bed_itself;
+mod delivery;
+mod ping;
+mod reload;

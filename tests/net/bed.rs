@@ -1,0 +1,52 @@
+//! What the tests on real packets stand on: namespaces, the program itself, real databases, and rows as everyone can read them.
+//!
+//! Everything that a test starts ends with it, also when it fails; nothing on the host is changed, no fixed port is used.
+
+pub(crate) mod daemon;
+pub(crate) mod http;
+pub(crate) mod influx;
+pub(crate) mod net;
+pub(crate) mod process;
+pub(crate) mod rows;
+pub(crate) mod victoria;
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Whether the long versions are wanted.
+pub(crate) fn proving() -> bool {
+    std::env::var_os("QOSD_PROVE").is_some_and(|value| value == "1")
+}
+
+/// The short version's figure, or the long version's.
+pub(crate) fn short_or_long<T>(short: T, long: T) -> T {
+    if proving() { long } else { short }
+}
+
+/// A program that `tests/tools.sh` provides.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin").join(name);
+    assert!(path.exists(), "{} is missing: run tests/tools.sh first", path.display());
+    path
+}
+
+/// Fails the test, with the way out, unless it runs as root.
+pub(crate) fn need_root() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "the tests on real packets make network namespaces and need root: run them as root, or the others alone with `cargo test --lib --test it`"
+    );
+}
+
+/// Asks until there is an answer; fails with the last reason when the time is up.
+pub(crate) fn eventually<T>(limit: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(reason) if start.elapsed() > limit => panic!("not within {limit:?}: {reason}"),
+            Err(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}

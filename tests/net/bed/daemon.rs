@@ -1,0 +1,216 @@
+//! qosd itself: a folder with its config and journal, the running service, and its rows.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::net::Namespace;
+use super::process::Process;
+use super::rows::Exported;
+
+/// Nobody, who owns nothing and may do nothing.
+const NOBODY: u32 = 65534;
+
+/// The program that is tested.
+pub(crate) const QOSD: &str = env!("CARGO_BIN_EXE_qosd");
+
+/// A folder with a config and everything that qosd writes. Several incarnations may run from it, one after the other.
+pub(crate) struct Home {
+    dir: TempDir,
+    user: User,
+    resolv_conf: Option<PathBuf>,
+}
+
+/// Who qosd runs as.
+#[derive(Clone, Copy, PartialEq)]
+enum User {
+    Root,
+    Nobody,
+}
+
+impl Home {
+    /// A home with this config; `[agent]` is added.
+    pub(crate) fn new(config: &str) -> Self {
+        let dir = tempfile::tempdir().expect("there is a place for temporary files");
+        fs::create_dir(dir.path().join("data")).expect("the folder is ours");
+        let home = Self { dir, user: User::Root, resolv_conf: None };
+        // The journal is read with a config of its own, as that of the service may be broken on purpose.
+        home.file("reader.toml", &home.agent());
+        home.configure(config);
+        home
+    }
+
+    /// qosd runs as nobody, without any capability.
+    pub(crate) fn unprivileged(mut self) -> Self {
+        self.user = User::Nobody;
+        let dir = self.dir.path();
+        for path in [dir.to_owned(), dir.join("data"), dir.join("qosd.toml"), dir.join("reader.toml")] {
+            chown(path, Some(NOBODY), Some(NOBODY)).expect("root may give files away");
+        }
+        // The build folder may be closed to others.
+        fs::copy(QOSD, dir.join("qosd")).expect("the program was built");
+        self
+    }
+
+    /// qosd sees this as /etc/resolv.conf.
+    pub(crate) fn resolving_by(mut self, resolv_conf: &str) -> Self {
+        let path = self.dir.path().join("resolv.conf");
+        fs::write(&path, resolv_conf).expect("the folder is ours");
+        self.resolv_conf = Some(path);
+        self
+    }
+
+    /// Replaces the config, as an operator's editor would: whole, by a rename.
+    pub(crate) fn configure(&self, config: &str) {
+        self.file("qosd.toml", &format!("{}{config}", self.agent()));
+    }
+
+    fn agent(&self) -> String {
+        format!("[agent]\nname = \"under-test\"\ndata_dir = \"{}\"\n", self.dir.path().join("data").display())
+    }
+
+    /// Writes a file beside the config that only its owner can read.
+    pub(crate) fn file(&self, name: &str, content: &str) {
+        let path = self.dir.path().join(name);
+        let new = path.with_extension("new");
+        fs::write(&new, content).expect("the folder is ours");
+        fs::set_permissions(&new, Permissions::from_mode(0o600)).expect("the file is ours");
+        fs::rename(&new, &path).expect("the folder is ours");
+    }
+
+    /// Starts the service on the host's own network and waits until it says that it is ready.
+    pub(crate) fn start(&self) -> Running {
+        self.launched(Process::start)
+    }
+
+    /// Starts the service in a namespace and waits until it says that it is ready.
+    pub(crate) fn start_in(&self, namespace: &Namespace) -> Running {
+        self.launched(|command| {
+            namespace.enter(|| {
+                if let Some(resolv_conf) = &self.resolv_conf {
+                    cover(Path::new("/etc/resolv.conf"), resolv_conf);
+                }
+                Process::start(command)
+            })
+        })
+    }
+
+    fn launched(&self, start: impl FnOnce(&mut Command) -> Process) -> Running {
+        let path = self.dir.path().join("notify");
+        // A socket of an earlier incarnation, if there was one.
+        let _ = fs::remove_file(&path);
+        let notify = UnixDatagram::bind(&path).expect("the folder is ours");
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("the socket is ours");
+        let mut command = self.program();
+        command.arg("run").arg("--config").arg(self.dir.path().join("qosd.toml")).env("NOTIFY_SOCKET", &path);
+        let mut running = Running { process: start(&mut command), notify };
+        running.wait_for("READY=1");
+        running
+    }
+
+    /// The program, as the home's user, in an environment that holds nothing of this test's.
+    fn program(&self) -> Command {
+        let mut command = match self.user {
+            User::Root => Command::new(QOSD),
+            User::Nobody => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"]);
+                command.arg(self.dir.path().join("qosd"));
+                command
+            }
+        };
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+        command
+    }
+
+    /// Every row of the last hour, oldest first.
+    pub(crate) fn rows(&self) -> Vec<Exported> {
+        let mut command = self.program();
+        command.args(["export", "--since", "1h", "--format", "json", "--config"]).arg(self.dir.path().join("reader.toml"));
+        let output = command.output().expect("the program was built");
+        assert!(output.status.success(), "qosd export: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(Exported::parse).collect()
+    }
+
+    /// The rows of probes, without those in which qosd speaks of itself.
+    pub(crate) fn probe_rows(&self) -> Vec<Exported> {
+        self.rows().into_iter().filter(|row| row.measurement == "qos_metrics").collect()
+    }
+}
+
+/// The running service. Dropping it kills it.
+pub(crate) struct Running {
+    process: Process,
+    notify: UnixDatagram,
+}
+
+impl Running {
+    /// Waits until it tells systemd this, however much it says before.
+    fn wait_for(&mut self, state: &str) {
+        let start = Instant::now();
+        let limit = Duration::from_secs(20);
+        while let Some(left) = limit.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+            self.notify.set_read_timeout(Some(left.min(Duration::from_millis(200)))).expect("a socket takes a timeout");
+            let mut bytes = [0; 4096];
+            let told = self.notify.recv(&mut bytes).map(|length| String::from_utf8_lossy(&bytes[..length]).into_owned());
+            if told.is_ok_and(|told| told.lines().any(|line| line == state)) {
+                return;
+            }
+            assert!(self.process.runs(), "qosd ended before it said {state}; it wrote:\n{}", self.process.log());
+        }
+        panic!("qosd did not say {state} within {limit:?}; it wrote:\n{}", self.process.log());
+    }
+
+    /// SIGHUP, and waits until the reload is over.
+    pub(crate) fn reload(&mut self) {
+        self.process.signal(Signal::SIGHUP);
+        self.wait_for("RELOADING=1");
+        self.wait_for("READY=1");
+    }
+
+    /// SIGTERM; gives the exit status and how long it took.
+    pub(crate) fn terminate(&mut self) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        self.process.signal(Signal::SIGTERM);
+        self.process.ended(start, Duration::from_secs(20))
+    }
+
+    /// SIGTERM; it must end as it should.
+    pub(crate) fn stop(mut self) {
+        let (status, _) = self.terminate();
+        assert!(status.success(), "SIGTERM ended it with {status}; it wrote:\n{}", self.process.log());
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) {
+        assert!(self.process.runs(), "it ended by itself; it wrote:\n{}", self.process.log());
+        self.process.kill();
+    }
+
+    /// Waits until it has logged a line with this text, and gives the line.
+    pub(crate) fn said(&self, text: &str) -> String {
+        self.process.said(text, Duration::from_secs(5))
+    }
+}
+
+/// Puts a file in place of another, for the calling thread and its children alone.
+fn cover(path: &Path, by: &Path) {
+    unshare(CloneFlags::CLONE_NEWNS).expect("root may make a mount namespace");
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).expect("mounts of this namespace can be its own");
+    mount(Some(by), path, none, MsFlags::MS_BIND, none).unwrap_or_else(|error| panic!("cannot cover {}: {error}", path.display()));
+}
+
+/// Waits for a moment at random within a span. Not to wait for something, but to interrupt at any point.
+pub(crate) fn pause(from: Duration, to: Duration) {
+    thread::sleep(rand::random_range(from..to));
+}

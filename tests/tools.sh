@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Fetches the programs that the tests on real packets need into target/tools/bin. Starts and installs nothing on the
+# host: packages are downloaded and unpacked, never configured. Idempotent: what is there already is left alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tools=$PWD/target/tools
+mkdir -p "$tools/bin" "$tools/debs"
+
+give_up() {
+    echo "tests/tools.sh: $*" >&2
+    exit 1
+}
+
+download() {
+    (cd "$tools/debs" && apt-get download -q "$@" >&2)
+}
+
+# Downloads packages and unpacks them below target/tools/root.
+unpack() {
+    command -v apt-get >/dev/null || give_up "no apt-get here: put $* into $tools/bin yourself"
+    # Lists that are empty, or older than the mirror, make the first try fail.
+    if ! download "$@"; then
+        apt-get update -q >&2 || give_up "apt-get update failed (it needs root and a network)"
+        download "$@" || give_up "cannot download $*"
+    fi
+    local package
+    for package in "$@"; do
+        dpkg-deb -x "$(ls -t "$tools/debs/${package}"_*.deb | head -n 1)" "$tools/root"
+    done
+}
+
+# Makes target/tools/bin/NAME: a program of the host if there is one, else the one in the packages, with their libraries.
+provide() {
+    local name=$1 inside=$2 arch found
+    arch=$(uname -m)-linux-gnu
+    shift 2
+    if [ -x "$tools/bin/$name" ]; then
+        return
+    fi
+    if found=$(PATH=$PATH:/usr/sbin:/sbin command -v "$name"); then
+        ln -sf "$found" "$tools/bin/$name"
+        return
+    fi
+    unpack "$@"
+    cat >"$tools/bin/$name.new" <<END
+#!/bin/sh
+LD_LIBRARY_PATH="$tools/root/usr/lib/$arch:$tools/root/lib/$arch" exec "$tools/root/$inside" "\$@"
+END
+    chmod +x "$tools/bin/$name.new"
+    mv "$tools/bin/$name.new" "$tools/bin/$name"
+}
+
+# Fails unless a program runs.
+try() {
+    "$@" >/dev/null 2>"$tools/error" || give_up "$* does not work: $(cat "$tools/error")"
+}
+
+provide influxd usr/bin/influxd influxdb
+provide victoria-metrics usr/bin/victoria-metrics victoria-metrics
+provide nft usr/sbin/nft nftables libnftables1 libnftnl11 libmnl0 libjansson4 libxtables12 libedit2 libbsd0
+provide ip bin/ip iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2
+
+try "$tools/bin/influxd" version
+try "$tools/bin/victoria-metrics" -version
+try "$tools/bin/ip" -Version
+try "$tools/bin/nft" --version
+if [ "$(id -u)" = 0 ]; then
+    # In a namespace of its own, as the tests use it.
+    try unshare --net "$tools/bin/nft" 'add table inet t; add chain inet t c { type filter hook output priority 0; }; add rule inet t c icmp type echo-request numgen inc mod 10 0 drop'
+fi
