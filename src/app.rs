@@ -1,1 +1,289 @@
-//! App
+//! The service: the one place that knows every part. Builds them, wires them, starts them, reloads, drains.
+//!
+//! What outlives actors is made here and lent to them: sockets, ledgers, the row queue, the journal. So an actor may end at
+//! any moment and the next one goes on where it stopped.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::{Clock, Moment, Timestamp};
+use crate::config::{self, Config, Env, Problems};
+use crate::influxdb;
+use crate::journal::{Journal, JournalError, Mode};
+use crate::measurement::{Row, Series};
+use crate::probe::actor::{Probe, ProbeParts, RowSink};
+use crate::probe::ledger::{Counts, Ledger};
+use crate::probe::{AnyKind, Assignment, Finding, Shared, Skip};
+use crate::resolve::Resolver;
+use crate::status::{Board, ConfigStatus};
+use crate::supervisor::actor::{Notice, View};
+use crate::supervisor::child::{Child, Placement};
+use crate::supervisor::policy::Policy;
+use crate::vitals::{self, Vitals};
+use crate::writer::{Intake, Outlet, OutputSpec, Statuses, Writer, WriterParts, queue};
+
+mod privileges;
+mod service;
+
+pub use service::{Ended, run};
+
+/// Rows that may wait for the writer, while it is being restarted.
+const QUEUE: usize = 100_000;
+/// How long the journal may take to make the last rows durable.
+const LAST_COMMIT: Duration = Duration::from_millis(600);
+
+/// What a service is started with.
+#[derive(Clone)]
+pub struct Options {
+    /// The main config file.
+    pub config: PathBuf,
+    /// The environment.
+    pub env: Env,
+    /// The kinds of probe that there are.
+    pub kinds: &'static [&'static dyn AnyKind],
+}
+
+/// Why a service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The config is wrong.
+    #[error("{0}")]
+    Config(Problems),
+    /// The journal cannot be used.
+    #[error("the journal cannot be used")]
+    Journal(#[from] JournalError),
+    /// The system refused something.
+    #[error("{0}")]
+    System(&'static str, #[source] std::io::Error),
+}
+
+/// All that outlives the actors.
+pub struct Parts {
+    options: Options,
+    clock: Clock,
+    config: Mutex<Config>,
+    config_status: Mutex<ConfigStatus>,
+    journal: Journal,
+    ledgers: Vec<(&'static str, Arc<Mutex<Ledger>>)>,
+    outlet: Outlet,
+    intake: Intake,
+    board: Board,
+    statuses: Statuses,
+    view: View,
+    plan: watch::Sender<Arc<Vec<Arc<Assignment>>>>,
+    outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
+    draining: watch::Sender<bool>,
+    started: Moment,
+}
+
+impl Parts {
+    /// Makes everything that the actors will be lent. Nothing runs yet but the journal.
+    fn new(options: Options, config: Config, clock: Clock) -> Result<Self, StartError> {
+        let journal = Journal::open(&config.agent.data_dir, config.journal.clone(), clock.clone(), Mode::Threaded)?;
+        let (outlet, intake) = queue(QUEUE);
+        let started = clock.now();
+        let board = Board::default();
+        board.schedule(config.assignments.iter().map(|assignment| &assignment.series));
+        Ok(Self {
+            config_status: Mutex::new(config_status(&options, started.unix)),
+            plan: watch::Sender::new(Arc::new(config.assignments.clone())),
+            outputs: watch::Sender::new(Arc::new(outputs(&config))),
+            config: Mutex::new(config),
+            ledgers: options.kinds.iter().map(|kind| (kind.name(), Arc::default())).collect(),
+            options,
+            clock,
+            journal,
+            outlet,
+            intake,
+            board,
+            statuses: Statuses::default(),
+            view: View::default(),
+            draining: watch::Sender::new(false),
+            started,
+        })
+    }
+
+    /// The actors: the writer, and one for each kind.
+    fn children(&self, resolver: &Resolver, probe_policy: Policy) -> Vec<Child> {
+        let (outlet, board) = (self.outlet.clone(), self.board.clone());
+        let sink: RowSink = Arc::new(move |row| outlet.send(row));
+        let writer = WriterParts {
+            intake: self.intake.clone(),
+            journal: self.journal.clone(),
+            outputs: self.outputs.subscribe(),
+            statuses: self.statuses.clone(),
+            observe: Arc::new(move |row| board.observe(row)),
+            clock: self.clock.clone(),
+            random: Arc::new(rand::random),
+        };
+        let essential = Policy { healthy_after: probe_policy.healthy_after, ..Policy::ESSENTIAL };
+        let writer = Child::new("writer", essential, Placement::OwnThread, move || Ok(Writer::new(writer.clone())));
+        let shared = Shared { clock: self.clock.clone(), resolver: resolver.clone() };
+        let probes = self.options.kinds.iter().zip(&self.ledgers).map(|(kind, (name, ledger))| {
+            let parts = ProbeParts {
+                kind: name,
+                engines: Arc::from(kind.open()),
+                shared: shared.clone(),
+                ledger: Arc::clone(ledger),
+                plan: self.plan.subscribe(),
+                sink: Arc::clone(&sink),
+                draining: self.draining.subscribe(),
+            };
+            Child::new(name, probe_policy, Placement::OwnThread, move || Probe::new(parts.clone()))
+        });
+        std::iter::once(writer).chain(probes).collect()
+    }
+
+    /// Accounts for the time in which no qosd ran, then notes what is scheduled from now on.
+    async fn account_for_absence(&self) -> Result<(), StartError> {
+        let missed = self.journal.missed().await?;
+        if !missed.slots.is_empty() || missed.gap.is_some() {
+            tracing::warn!(slots = missed.slots.len(), gap = ?missed.gap, "slots were missed while no qosd ran");
+        }
+        let skipped = |(series, time): (Series, Timestamp)| Row { series, time, fields: Finding::skipped(Skip::Restart).into_fields() };
+        let gap = missed.gap.map(|gap| vitals::gap(&lock(&self.config).agent.name, gap));
+        self.journal.append(missed.slots.into_iter().map(skipped).chain(gap).collect());
+        self.note_schedule();
+        Ok(())
+    }
+
+    fn note_schedule(&self) {
+        let plan = self.plan.borrow().clone();
+        self.journal.scheduled(plan.iter().map(|assignment| (assignment.series.clone(), assignment.schedule)).collect());
+    }
+
+    /// Reads the config again and applies what changed; with any problem nothing changes.
+    fn reload(&self) -> Result<config::Log, String> {
+        let outcome = config::load(&self.options.config, self.options.kinds, &self.options.env)
+            .map_err(|problems| problems.to_string())
+            .and_then(|new| config::diff(&lock(&self.config), &new).map(|change| (new, change)).map_err(|error| error.to_string()));
+        match outcome {
+            Ok((new, change)) => {
+                tracing::info!(?change, "config reloaded");
+                Ok(self.apply(new))
+            }
+            Err(problem) => {
+                tracing::error!(problem = problem.replace('\n', "; "), "reload refused, the old config goes on");
+                lock(&self.config_status).problem = Some(problem.clone());
+                Err(problem)
+            }
+        }
+    }
+
+    fn apply(&self, new: Config) -> config::Log {
+        self.journal.configure(new.journal.clone());
+        self.board.schedule(new.assignments.iter().map(|assignment| &assignment.series));
+        let assignments = Arc::new(new.assignments.clone());
+        self.plan.send_if_modified(|plan| {
+            *plan != assignments && {
+                *plan = Arc::clone(&assignments);
+                true
+            }
+        });
+        self.note_schedule();
+        // The writer finds out itself which outputs changed; one with a new secret is tried at once.
+        self.outputs.send_replace(Arc::new(outputs(&new)));
+        *lock(&self.config_status) = config_status(&self.options, self.clock.now().unix);
+        let log = new.log.clone();
+        *lock(&self.config) = new;
+        log
+    }
+
+    /// Whether every slot that came due has its row.
+    fn settled(&self) -> bool {
+        self.ledgers.iter().all(|(_, ledger)| lock(ledger).open() == 0)
+    }
+
+    /// The last rows: every slot that is still open is skipped, everything is made durable, the stop noted as clean.
+    async fn close(&self) {
+        for (_, ledger) in &self.ledgers {
+            let mut ledger = lock(ledger);
+            // From here on no actor can open or close a slot.
+            ledger.lend();
+            let finding = Finding::skipped(Skip::Shutdown);
+            for (series, time) in ledger.abandon(self.clock.now(), false) {
+                ledger.close(&series, time, finding.outcome);
+                self.outlet.send(Row { series, time, fields: finding.clone().into_fields() });
+            }
+        }
+        self.journal.append(self.intake.take_all());
+        match tokio::time::timeout(LAST_COMMIT, self.journal.close()).await {
+            Ok(Ok(())) => tracing::info!("journal closed"),
+            Ok(Err(error)) => tracing::error!(%error, "the last rows are not durable"),
+            Err(_) => tracing::error!("the disk took too long for the last rows"),
+        }
+    }
+
+    fn slots(&self) -> Counts {
+        self.ledgers.iter().map(|(_, ledger)| lock(ledger).counts()).fold(Counts::default(), |sum, counts| Counts {
+            scheduled: sum.scheduled + counts.scheduled,
+            rows: sum.rows + counts.rows,
+            skipped: sum.skipped + counts.skipped,
+        })
+    }
+
+    /// qosd's own rows.
+    fn vitals(&self, time: Timestamp) -> Vec<Row> {
+        let config = lock(&self.config);
+        let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.statuses.all());
+        let vitals = Vitals {
+            agent: &config.agent.name,
+            slots: self.slots(),
+            roster: &roster,
+            abandoned: self.view.abandoned(),
+            queue_dropped: self.outlet.dropped(),
+            journal: &journal,
+            outputs: &outputs,
+            usage: vitals::usage(),
+        };
+        vitals.rows(time)
+    }
+
+    /// Everything, for the state socket.
+    fn report(&self) -> serde_json::Value {
+        let now = self.clock.now();
+        serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "agent": lock(&self.config).agent.name,
+            "pid": std::process::id(),
+            "started": self.started.unix,
+            "uptime_s": now.mono.saturating_sub(self.started.mono).as_secs(),
+            "config": *lock(&self.config_status),
+            "actors": self.view.roster(),
+            "abandoned_threads": self.view.abandoned(),
+            "slots": self.slots(),
+            "queue_dropped": self.outlet.dropped(),
+            "journal": self.journal.stats(),
+            "outputs": self.statuses.all(),
+            "series": self.board.series(now.unix),
+        })
+    }
+
+    /// One line on how things are.
+    fn summary(&self) -> String {
+        let slots = self.slots();
+        let series = self.plan.borrow().len();
+        let pending: u64 = self.statuses.all().iter().map(|output| output.pending).sum();
+        format!("{series} series, {} rows, {} skipped, {pending} to deliver", slots.rows, slots.skipped)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn outputs(config: &Config) -> Vec<OutputSpec> {
+    config.influxdb.iter().map(|(name, settings)| influxdb::output(name, settings.clone())).collect()
+}
+
+fn config_status(options: &Options, now: Timestamp) -> ConfigStatus {
+    ConfigStatus { file: options.config.display().to_string(), loaded: now.to_string(), problem: None }
+}
+
+/// Whether the service has to end because of this.
+fn is_fatal(notice: &Notice) -> bool {
+    matches!(notice, Notice::Escalated(_))
+}

@@ -1,3 +1,113 @@
-//! The command line: what each command does.
+//! The command line: what each command takes and does.
+//!
+//! Exit status: 0 as asked, 1 not, 2 usage or permission, 78 a bad config; contract 1 says which command gives which.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::{self, Ended, Options, StartError};
+use crate::config::{self, Env};
+use crate::probe::KINDS;
+use crate::settings::explain;
 
 pub mod check;
+mod export;
+mod oneshot;
+mod ping;
+mod status;
+
+/// As asked.
+const OK: u8 = 0;
+/// Not as asked.
+const FAILED: u8 = 1;
+
+/// Tells the truth about the quality of the network: latency, jitter, loss.
+#[derive(Debug, Parser)]
+#[command(name = "qosd", version, max_term_width = 100)]
+struct Cli {
+    /// The config file [default: $QOSD_CONFIG, then /etc/qosd/qosd.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service (the default)
+    Run,
+    /// Validate the config: all problems at once, or what it will cost
+    Check {
+        /// Print the effective config, secrets redacted
+        #[arg(long)]
+        show: bool,
+    },
+    /// One run of the ping probe
+    Ping(ping::Arguments),
+    /// What the running service knows
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Rows out of the journal, oldest first
+    Export(export::Arguments),
+}
+
+/// Runs a command line; the result is the exit status of the process.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed terminal is no reason to fail differently.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { oneshot::USAGE } else { OK });
+        }
+    };
+    let env: Env = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect();
+    ExitCode::from(dispatch(cli, env))
+}
+
+fn dispatch(cli: Cli, env: Env) -> u8 {
+    let config = cli.config.unwrap_or_else(|| config::default_path(&env));
+    let outcome = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => Ok(run(Options { config, env, kinds: KINDS })),
+        Command::Check { show } => Ok(check::check(&config, KINDS, &env, show, &mut std::io::stdout().lock())),
+        Command::Ping(arguments) => Ok(ping::run(&arguments)),
+        Command::Status { json } => status::run(&config, &env, json),
+        Command::Export(arguments) => export::run(&config, &env, &arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        complain(&format!("{error:#}"));
+        FAILED
+    })
+}
+
+fn run(options: Options) -> u8 {
+    match app::run(options) {
+        Ok(Ended::Asked) => OK,
+        Ok(Ended::Failed) => FAILED,
+        Err(StartError::Config(problems)) => {
+            complain(&problems.to_string());
+            check::BAD_CONFIG
+        }
+        Err(error) => {
+            complain(&explain(&error));
+            FAILED
+        }
+    }
+}
+
+/// The config, or all its problems as an error.
+fn load(config: &std::path::Path, env: &Env) -> anyhow::Result<config::Config> {
+    config::load(config, KINDS, env).map_err(|problems| anyhow::anyhow!("{problems}"))
+}
+
+/// To whoever sits at the terminal, if anybody does.
+#[expect(clippy::print_stderr, reason = "the one place that does")]
+fn complain(message: &str) {
+    eprintln!("{message}");
+}

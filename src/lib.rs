@@ -32,3 +32,4 @@ pub mod secret;
 pub mod sys;
 pub mod systemd;
 pub mod telemetry;
+pub mod tls;

@@ -13,6 +13,9 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{Env, Log, LogFormat};
 
+/// Parts that tell at INFO what only their authors want to know.
+const QUIET: &str = "actix_server=warn";
+
 /// Changes what is logged while it is logged.
 pub struct Telemetry(reload::Handle<EnvFilter, Registry>);
 
@@ -26,7 +29,8 @@ impl Telemetry {
         match log.format {
             LogFormat::Json => {
                 let format = Format::default().json().flatten_event(true).with_current_span(true).with_span_list(false);
-                base.with(lines.fmt_fields(JsonFields::new()).event_format(Prioritised::<Format<Json>> { priorities, format })).try_init()?;
+                base.with(lines.fmt_fields(JsonFields::new()).event_format(Prioritised::<Format<Json>> { priorities, format }))
+                    .try_init()?;
             }
             LogFormat::Text => {
                 let colours = std::io::stderr().is_terminal();
@@ -45,9 +49,10 @@ impl Telemetry {
     }
 }
 
-/// The check has refused what does not parse.
+/// The check has refused what does not parse. A level that names one of the quiet parts itself wins.
 fn filter(log: &Log) -> EnvFilter {
-    EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"))
+    let with_quiet = |level: &str| EnvFilter::try_new(format!("{QUIET},{level}"));
+    with_quiet(&log.level).or_else(|_| with_quiet("info")).unwrap_or_default()
 }
 
 /// A format with `<N>` in front of each line where journald reads them.

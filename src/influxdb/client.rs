@@ -111,8 +111,7 @@ async fn capped(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
 
 /// An HTTP client that goes where it is told: no proxy from the environment, no redirect, no retry of its own.
 fn http(tls: bool) -> Result<reqwest::Client, reqwest::Error> {
-    // Fails if a provider is installed already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::tls::install_provider();
     let builder = reqwest::Client::builder()
         .user_agent(concat!("qosd/", env!("CARGO_PKG_VERSION")))
         .no_proxy()
@@ -229,14 +228,14 @@ mod tests {
 
     #[test]
     fn a_token_that_no_header_can_carry_is_refused_without_repeating_it() {
-        let Err(error) = Client::new(&settings("http://h", v2("hun\nter2")), Clock::new()) else { panic!("taken") };
+        let Err(error) = Client::new(&settings("http://h", v2("hun\nter2")), Clock::system()) else { panic!("taken") };
         assert_eq!(error.to_string(), "the token or password cannot be sent in a header");
     }
 
     #[test]
     fn credentials_are_marked_sensitive_and_known_as_secrets() {
         for (api, shown) in [(v2("s3cret"), "s3cret"), (v1(None), "bWU6cCY9OnNz")] {
-            let client = Client::new(&settings("http://h", api), Clock::new()).unwrap();
+            let client = Client::new(&settings("http://h", api), Clock::system()).unwrap();
             assert!(client.headers[AUTHORIZATION].is_sensitive());
             assert!(client.headers[AUTHORIZATION].to_str().unwrap().ends_with(shown));
             assert!(client.secrets.iter().any(|secret| secret == shown));

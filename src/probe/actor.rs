@@ -255,10 +255,17 @@ fn log(series: &Series, outcome: Outcome, fields: &Fields, closed: Closed) {
     }
 }
 
+fn format_figure(name: &str, value: &Value) -> String {
+    match value {
+        Value::Float(figure) => format!("{name}={figure:.3}"),
+        other => format!("{name}={other}"),
+    }
+}
+
 /// The first figures of the kind, for the log.
 fn figures(fields: &Fields) -> String {
     let own = fields.iter().filter(|(_, value)| matches!(value, Value::Float(_)));
-    let words: Vec<String> = own.take(FIGURES).map(|(name, value)| format!("{name}={value}")).collect();
+    let words: Vec<String> = own.take(FIGURES).map(|(name, value)| format_figure(name, value)).collect();
     words.join(" ")
 }
 

@@ -119,7 +119,9 @@ impl Ledger {
             self.accounts.insert(assignment.series.clone(), account);
         }
         before.retain(|_, account| !account.open.is_empty());
-        before.values_mut().for_each(|account| account.scheduled = false);
+        for account in before.values_mut() {
+            account.scheduled = false;
+        }
         self.leaving.extend(before);
     }
 

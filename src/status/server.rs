@@ -50,14 +50,16 @@ pub fn serve(path: &Path, report: Report, hook: Option<Hook>) -> Result<Server, 
         let app = App::new().route(STATUS_PATH, web::get().to(status));
         match hook.clone() {
             None => app,
-            Some(hook) => app.route(FAULT_PATH, web::post().to(move |path: web::Path<(String, String)>| inject(Arc::clone(&hook), path))),
+            Some(hook) => app.route(
+                FAULT_PATH,
+                web::post().to(move |path: web::Path<(String, String)>| {
+                    let done = hook(&path.0, &path.1);
+                    async move { if done { HttpResponse::NoContent() } else { HttpResponse::NotFound() } }
+                }),
+            ),
         }
     });
     Ok(server.workers(1).disable_signals().shutdown_timeout(0).listen_uds(listener).map_err(system)?.run())
-}
-
-async fn inject(hook: Hook, path: web::Path<(String, String)>) -> HttpResponse {
-    if hook(&path.0, &path.1) { HttpResponse::NoContent().finish() } else { HttpResponse::NotFound().finish() }
 }
 
 /// Binds beside the path and moves the socket there, so that nobody ever finds it half made or too open. A socket that

@@ -47,8 +47,6 @@ impl View {
 pub enum Notice {
     /// All goes on.
     Working,
-    /// After [`Drain`]: every actor has ended.
-    AllStopped,
     /// An actor that qosd cannot do without keeps failing.
     Escalated(String),
 }
@@ -120,7 +118,7 @@ impl Supervisor {
     fn start(&mut self, index: usize, ctx: &mut Context<Self>) {
         let Some(child) = self.children.get(index).cloned() else { return };
         if self.draining {
-            return self.tell_if_all_stopped();
+            return;
         }
         self.roster.starting(&child.name);
         self.publish();
@@ -186,8 +184,7 @@ impl Supervisor {
         self.roster.ended(&child.name, exit, !self.draining, now);
         if self.draining {
             tracing::debug!(actor = child.name, %exit, "actor ended");
-            self.publish();
-            return self.tell_if_all_stopped();
+            return self.publish();
         }
         let history = self.histories.entry(child.name.clone()).or_default();
         match history.ended(&child.policy, now, lived, (self.random)()) {
@@ -201,12 +198,6 @@ impl Supervisor {
             }
         }
         self.publish();
-    }
-
-    fn tell_if_all_stopped(&self) {
-        if self.draining && self.living.is_empty() {
-            self.notice.send_replace(Notice::AllStopped);
-        }
     }
 
     /// Asks everybody for their health. The answer comes later; who has not answered yet is not asked again.
@@ -248,7 +239,7 @@ impl Actor for Supervisor {
         for index in 0..self.children.len() {
             self.start(index, ctx);
         }
-        ctx.run_interval(CHECK_EVERY, |supervisor, ctx| supervisor.check_all(ctx));
+        ctx.run_interval(CHECK_EVERY, Self::check_all);
     }
 }
 
@@ -257,7 +248,6 @@ impl Handler<Drain> for Supervisor {
 
     fn handle(&mut self, _: Drain, _: &mut Self::Context) {
         self.draining = true;
-        self.tell_if_all_stopped();
     }
 }
 

@@ -40,8 +40,11 @@ pub fn explain_panic(panic: &(dyn Any + Send)) -> (String, String) {
     (text.unwrap_or_else(|| "panic without a message".to_owned()), LAST_PANIC_AT.with_borrow(Clone::clone))
 }
 
+/// An actor with its context and mailbox, as a future.
+type Task<A> = Pin<Box<ContextFut<A, Context<A>>>>;
+
 /// The task of an actor.
-pub struct Guarded<A: Actor<Context = Context<A>>>(Option<Pin<Box<ContextFut<A, Context<A>>>>>);
+pub struct Guarded<A: Actor<Context = Context<A>>>(Option<Task<A>>);
 
 impl<A: Actor<Context = Context<A>>> Guarded<A> {
     /// Guards an actor that is to live in this context.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, SpawnHandle, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -19,9 +19,12 @@ use super::{Intake, OutputSpec, Statuses};
 use crate::clock::Clock;
 use crate::journal::Journal;
 use crate::measurement::Row;
+use crate::supervisor::{Check, Provoke};
 
 /// The longest that the task which takes rows sleeps, so that its progress tells that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A writer that has not taken rows for this long makes no progress.
+const NO_PROGRESS: Duration = Duration::from_secs(5);
 
 /// What every incarnation of the writer is made of. All of it outlives the actor.
 #[derive(Clone)]
@@ -47,6 +50,7 @@ pub struct Writer {
     parts: WriterParts,
     deliveries: BTreeMap<String, Running>,
     progress: Rc<Cell<Duration>>,
+    intake_task: Option<SpawnHandle>,
 }
 
 struct Running {
@@ -58,7 +62,7 @@ impl Writer {
     /// A fresh one, for every start.
     pub fn new(parts: WriterParts) -> Self {
         let progress = Rc::new(Cell::new(parts.clock.now().mono));
-        Self { parts, deliveries: BTreeMap::new(), progress }
+        Self { parts, deliveries: BTreeMap::new(), progress, intake_task: None }
     }
 
     /// When the task that takes rows last went round, on the monotonic clock.
@@ -109,8 +113,27 @@ impl Actor for Writer {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let intake = take_in(self.parts.clone(), Rc::clone(&self.progress));
-        ctx.spawn(intake.into_actor(self));
+        self.intake_task = Some(ctx.spawn(intake.into_actor(self)));
         self.watch_outputs(ctx);
+    }
+}
+
+impl Handler<Check> for Writer {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, _: Check, _: &mut Self::Context) -> Self::Result {
+        let silent = self.parts.clock.now().mono.saturating_sub(self.progress());
+        if silent > NO_PROGRESS { Err(format!("no row was taken for {silent:?}")) } else { Ok(()) }
+    }
+}
+
+impl Handler<Provoke> for Writer {
+    type Result = ();
+
+    fn handle(&mut self, Provoke(fault): Provoke, ctx: &mut Self::Context) {
+        if let (true, Some(intake)) = (fault.strike(), self.intake_task) {
+            ctx.cancel_future(intake);
+        }
     }
 }
 

@@ -31,7 +31,7 @@ fn settings(url: &str) -> Settings {
 }
 
 fn client(settings: &Settings) -> Client {
-    Client::new(settings, Clock::new()).unwrap()
+    Client::new(settings, Clock::system()).unwrap()
 }
 
 fn rows() -> Vec<Row> {

@@ -223,7 +223,7 @@ impl State {
         let Self { session, ports, buffer, waiting, .. } = self;
         for port in ports {
             while let Some(heard) = port.read_error(buffer) {
-                understand(session, waiting, port, heard, clock);
+                understand(session, waiting, port, &heard, clock);
             }
             while let Some(heard) = port.read(buffer) {
                 // The borrow of the buffer ends with the message.
@@ -271,14 +271,14 @@ impl State {
         });
         session.sent(request, outcome.map(|()| departure));
         while let Some(heard) = port.read_error(buffer) {
-            understand(session, waiting, port, heard, clock);
+            understand(session, waiting, port, &heard, clock);
         }
     }
 }
 
 /// An entry of the error queue.
-fn understand(session: &mut Session, waiting: &HashMap<RunId, Waiting>, port: &mut Port, heard: Heard<'_>, clock: &Clock) {
-    match heard {
+fn understand(session: &mut Session, waiting: &HashMap<RunId, Waiting>, port: &mut Port, heard: &Heard<'_>, clock: &Clock) {
+    match *heard {
         Heard::Transmitted { number, at } => {
             if let Some((run, index)) = port.stamped(number) {
                 session.transmitted(run, index, at, clock.now().mono);

@@ -32,7 +32,7 @@ impl Readiness {
             Ok(mut ready) => ready.clear_ready(),
             Err(error) => {
                 tracing::warn!(%error, "icmp socket cannot be waited for");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }

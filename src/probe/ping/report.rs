@@ -67,23 +67,30 @@ pub fn finding(address: IpAddr, tally: &Tally) -> Finding {
 }
 
 fn figures(tally: &Tally, fields: &mut Fields) {
-    let received = tally.rtts.len() as u64;
-    if let Some(rtts) = Rtts::of(&tally.rtts) {
+    let (received, not_sent) = (tally.rtts.len() as u64, tally.local_errors.len() as u64);
+    let rtts = Rtts::of(&tally.rtts);
+    let jitters = rtts.as_ref().and_then(|rtts| rtts.jitter_ms.zip(rtts.jitter_rfc3550_ms));
+    if let Some(rtts) = &rtts {
         fields.float(AVG, rtts.avg_ms).float(MIN, rtts.min_ms).float(MAX, rtts.max_ms);
-        fields.float(P50, rtts.p50_ms).float(P95, rtts.p95_ms).float(P99, rtts.p99_ms);
-        fields.float(STDDEV, rtts.stddev_ms).float(PDV_P99, rtts.pdv_p99_ms);
-        if let (Some(jitter), Some(smoothed)) = (rtts.jitter_ms, rtts.jitter_rfc3550_ms) {
-            fields.float(JITTER, jitter).float(JITTER_RFC3550, smoothed);
-        }
     }
-    if let Some(loss) = loss_pct(tally.sent, received, tally.local_errors.len() as u64 + tally.local_drops) {
+    if let Some((jitter, _)) = jitters {
+        fields.float(JITTER, jitter);
+    }
+    if let Some(loss) = loss_pct(tally.sent, received, not_sent + tally.local_drops) {
         fields.float(LOSS, loss);
     }
     fields.integer(SENT, tally.sent).integer(RECEIVED, received);
     fields.integer(DUPLICATES, tally.duplicates).integer(REORDERED, tally.reordered);
     fields.integer(LATE, tally.late).integer(CORRUPT, tally.corrupt);
-    fields.integer(ICMP_ERRORS, tally.icmp_errors.len() as u64).integer(LOCAL_ERRORS, tally.local_errors.len() as u64);
-    fields.integer(LOCAL_DROPS, tally.local_drops);
+    fields.integer(ICMP_ERRORS, tally.icmp_errors.len() as u64);
+    fields.integer(LOCAL_ERRORS, not_sent).integer(LOCAL_DROPS, tally.local_drops);
+    if let Some(rtts) = &rtts {
+        fields.float(P50, rtts.p50_ms).float(P95, rtts.p95_ms).float(P99, rtts.p99_ms);
+        fields.float(STDDEV, rtts.stddev_ms).float(PDV_P99, rtts.pdv_p99_ms);
+    }
+    if let Some((_, smoothed)) = jitters {
+        fields.float(JITTER_RFC3550, smoothed);
+    }
     if let Some(ttl) = tally.ttl {
         fields.integer(TTL, ttl);
     }

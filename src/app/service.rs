@@ -1,0 +1,265 @@
+//! The life of the service: start, signals, the watchdog, the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{AsyncContext, Context};
+use actix_rt::System;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, interval_at, timeout};
+
+use super::{Options, Parts, StartError, is_fatal, privileges};
+use crate::clock::Clock;
+use crate::config;
+use crate::probe::schedule::Schedule;
+use crate::resolve::Resolver;
+use crate::status::server;
+use crate::supervisor::actor::{Drain, MOST_ABANDONED, Notice, ProvokeIn, Supervisor};
+use crate::supervisor::guard::{Guarded, install_panic_hook};
+use crate::supervisor::policy::Policy;
+use crate::supervisor::{Exit, Fault};
+use crate::telemetry::Telemetry;
+use crate::{systemd, vitals};
+
+/// How long runs in flight may go on after SIGTERM.
+const DRAIN: Duration = Duration::from_millis(1200);
+/// How long the actors may take to start before systemd is told that qosd is ready all the same.
+const START: Duration = Duration::from_secs(5);
+/// How often systemd's status line is renewed.
+const STATUS_LINE: Duration = Duration::from_secs(10);
+/// Turns on what tests need: faults by the state socket. Its value may shorten the time after which an actor is healthy.
+const TEST_HOOKS: &str = "QOSD_TEST_HOOKS";
+
+/// How a service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By SIGTERM or SIGINT.
+    Asked,
+    /// Because it could not go on.
+    Failed,
+}
+
+/// Runs the service until it is stopped.
+pub fn run(options: Options) -> Result<Ended, StartError> {
+    System::new().block_on(async {
+        // Before anything else: a reload that comes early must not kill.
+        let signals = Signals::install().map_err(|error| StartError::System("signal handlers cannot be installed", error))?;
+        Box::pin(serve(options, signals)).await
+    })
+}
+
+struct Signals {
+    hup: Signal,
+    term: Signal,
+    int: Signal,
+    usr1: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            hup: signal(SignalKind::hangup())?,
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            usr1: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+async fn serve(options: Options, signals: Signals) -> Result<Ended, StartError> {
+    let config = config::load(&options.config, options.kinds, &options.env).map_err(StartError::Config)?;
+    let telemetry = Telemetry::start(&config.log, &options.env).ok();
+    install_panic_hook();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), agent = config.agent.name, config = %options.config.display(), "qosd starts");
+    let clock = Clock::system();
+    let hooks = options.env.get(TEST_HOOKS).cloned();
+    let parts = Arc::new(Parts::new(options, config, clock.clone())?);
+    parts.account_for_absence().await?;
+
+    let resolver = Resolver::start(clock.clone());
+    let children = parts.children(&resolver, policy(hooks.as_deref()));
+    // No packet has been read yet. The resolver's and the journal's threads keep theirs, if there are any, and open nothing.
+    privileges::drop_capabilities();
+
+    let (notice, notices) = watch::channel(Notice::Working);
+    let supervisor = Supervisor::new(children, parts.view.clone(), notice, clock, rand::random);
+    let context = Context::<Supervisor>::new();
+    let address = context.address();
+    let task = actix_rt::spawn(Guarded::new(context, supervisor));
+
+    let socket = lock_socket(&parts);
+    let hook = hooks.is_some().then(|| fault_hook(address.clone()));
+    let reporter = Arc::clone(&parts);
+    match server::serve(&socket, Arc::new(move || reporter.report()), hook) {
+        Ok(server) => drop(actix_rt::spawn(server)),
+        Err(error) => tracing::error!(error = crate::settings::explain(&error), "no state socket, `qosd status` will not work"),
+    }
+
+    let service = Service { parts, supervisor: address, task, notices, signals, telemetry };
+    let ended = service.live().await;
+    // The socket goes with the process that made it; nobody else's is touched.
+    let _ = std::fs::remove_file(&socket);
+    Ok(ended)
+}
+
+fn lock_socket(parts: &Parts) -> std::path::PathBuf {
+    super::lock(&parts.config).socket_path()
+}
+
+/// Tests shorten the time after which an actor counts as healthy: `healthy_after=200ms`.
+fn policy(hooks: Option<&str>) -> Policy {
+    let healthy_after = hooks.and_then(|hooks| humantime::parse_duration(hooks.strip_prefix("healthy_after=")?).ok());
+    Policy { healthy_after: healthy_after.unwrap_or(Policy::PROBE.healthy_after), ..Policy::PROBE }
+}
+
+fn fault_hook(supervisor: actix::Addr<Supervisor>) -> server::Hook {
+    Arc::new(move |actor, fault| {
+        let fault = match fault {
+            "panic" => Fault::Panic,
+            "block" => Fault::Block,
+            "freeze" => Fault::Freeze,
+            _ => return false,
+        };
+        supervisor.try_send(ProvokeIn(actor.to_owned(), fault)).is_ok()
+    })
+}
+
+struct Service {
+    parts: Arc<Parts>,
+    supervisor: actix::Addr<Supervisor>,
+    task: JoinHandle<Exit>,
+    notices: watch::Receiver<Notice>,
+    signals: Signals,
+    telemetry: Option<Telemetry>,
+}
+
+/// Why the main loop was left.
+enum Turn {
+    Stop(&'static str),
+    Fail(String),
+}
+
+impl Service {
+    async fn live(mut self) -> Ended {
+        self.wait_for_actors().await;
+        systemd::ready(&self.parts.summary());
+        tracing::info!(series = self.parts.plan.borrow().len(), "qosd is ready");
+        match self.main_loop().await {
+            Turn::Stop(signal) => {
+                tracing::info!(signal, "qosd stops");
+                self.drain().await;
+                Ended::Asked
+            }
+            Turn::Fail(why) => {
+                tracing::error!(why, "qosd cannot go on");
+                self.parts.close().await;
+                Ended::Failed
+            }
+        }
+    }
+
+    async fn wait_for_actors(&self) {
+        let working = async {
+            while !self.parts.view.roster().all_working() || self.parts.view.roster().entries().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if timeout(START, working).await.is_err() {
+            tracing::warn!("not every actor works yet");
+        }
+    }
+
+    async fn main_loop(&mut self) -> Turn {
+        let mut watchdog = systemd::watchdog_interval().map(|every| ticks(interval(every)));
+        let mut status_line = ticks(interval(STATUS_LINE));
+        let mut minute = ticks(self.minutes());
+        loop {
+            tokio::select! {
+                _ = self.signals.hup.recv() => self.reload(),
+                _ = self.signals.usr1.recv() => tracing::info!(state = %self.parts.report(), "state"),
+                _ = self.signals.term.recv() => return Turn::Stop("SIGTERM"),
+                _ = self.signals.int.recv() => return Turn::Stop("SIGINT"),
+                exit = &mut self.task => return Turn::Fail(format!("the supervisor ended: {}", exit.unwrap_or(Exit::Cancelled))),
+                Ok(()) = self.notices.changed() => {
+                    let notice = self.notices.borrow_and_update().clone();
+                    if is_fatal(&notice) {
+                        return Turn::Fail(format!("{notice:?}"));
+                    }
+                }
+                () = tick(watchdog.as_mut()) => self.feed_watchdog(),
+                _ = status_line.tick() => systemd::status(&self.parts.summary()),
+                _ = minute.tick() => self.report_vitals(),
+            }
+        }
+    }
+
+    /// Ticks at the full minutes of the wall clock.
+    fn minutes(&self) -> Interval {
+        let now = self.parts.clock.now().unix;
+        let first = Schedule::new(vitals::INTERVAL, Duration::ZERO).after(now).since(now);
+        interval_at(Instant::now() + first, vitals::INTERVAL)
+    }
+
+    fn report_vitals(&self) {
+        let every_minute = Schedule::new(vitals::INTERVAL, Duration::ZERO);
+        let time = every_minute.after(self.parts.clock.now().unix.minus(vitals::INTERVAL));
+        for row in self.parts.vitals(time) {
+            self.parts.outlet.send(row);
+        }
+    }
+
+    fn feed_watchdog(&self) {
+        let abandoned = self.parts.view.abandoned();
+        if abandoned <= MOST_ABANDONED {
+            systemd::alive();
+        } else {
+            tracing::error!(abandoned, "too many blocked threads, the watchdog is not fed");
+        }
+    }
+
+    fn reload(&self) {
+        systemd::reloading();
+        match self.parts.reload() {
+            Ok(log) => {
+                if let Some(telemetry) = &self.telemetry {
+                    telemetry.follow(&log);
+                }
+                systemd::ready(&self.parts.summary());
+            }
+            Err(problem) => systemd::ready(&format!("reload refused: {}", problem.lines().next().unwrap_or_default())),
+        }
+    }
+
+    /// Lets runs in flight end, for a moment, then makes everything durable. A second signal ends the waiting.
+    async fn drain(&mut self) {
+        systemd::stopping();
+        self.supervisor.do_send(Drain);
+        self.parts.draining.send_replace(true);
+        let settled = async {
+            while !self.parts.settled() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            _ = timeout(DRAIN, settled) => {}
+            _ = self.signals.term.recv() => tracing::info!("second signal, runs in flight are not waited for"),
+            _ = self.signals.int.recv() => tracing::info!("second signal, runs in flight are not waited for"),
+        }
+        self.parts.close().await;
+    }
+}
+
+/// What was missed while this process stood still is not made up for.
+fn ticks(mut interval: Interval) -> Interval {
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    interval
+}
+
+async fn tick(interval: Option<&mut Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
