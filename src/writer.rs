@@ -1,6 +1,6 @@
 //! The writer: takes every row from the probes, puts it into the journal, and delivers it to the outputs.
 //!
-//! What is promised: rows wait in the [queue] and in the journal, nowhere else, so a crash of the writer loses none; an
+//! What is promised: rows wait in the [`mod@queue`] and in the journal, nowhere else, so a crash of the writer loses none; an
 //! output that is slow, away or wrong holds up neither the journal nor the other outputs; a row is acknowledged only when
 //! its output has said so.
 //!

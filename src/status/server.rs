@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actix_web::dev::Server;
+use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, HttpServer, web};
 
 /// Where the status is served.
@@ -54,7 +55,7 @@ pub fn serve(path: &Path, report: Report, hook: Option<Hook>) -> Result<Server, 
                 FAULT_PATH,
                 web::post().to(move |path: web::Path<(String, String)>| {
                     let done = hook(&path.0, &path.1);
-                    async move { if done { HttpResponse::NoContent() } else { HttpResponse::NotFound() } }
+                    async move { HttpResponse::new(if done { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }) }
                 }),
             ),
         }

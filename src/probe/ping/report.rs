@@ -107,11 +107,8 @@ fn judge(tally: &Tally) -> (Outcome, Option<String>) {
         return (Outcome::Ok, None);
     }
     let causes = causes(tally);
-    let words: Vec<String> = causes
-        .iter()
-        .flat_map(|(_, why)| why)
-        .map(|(why, count)| if *count == missing { why.clone() } else { format!("{count} {why}") })
-        .collect();
+    let words: Vec<String> =
+        causes.values().flatten().map(|(why, count)| if *count == missing { why.clone() } else { format!("{count} {why}") }).collect();
     let words = words.join(", ");
     if received > 0 {
         return (Outcome::Partial, Some(format!("{missing} of {} unanswered: {words}", tally.sent)));
