@@ -139,6 +139,10 @@ impl Parts {
 
     /// Accounts for the time in which no qosd ran, then notes what is scheduled from now on.
     async fn account_for_absence(&self) -> Result<(), StartError> {
+        for output in self.outputs.borrow().clone().iter() {
+            // Before the first row: a new output starts now.
+            self.journal.output(&output.name, output.replay).await?;
+        }
         let missed = self.journal.missed().await?;
         if !missed.slots.is_empty() || missed.gap.is_some() {
             tracing::warn!(slots = missed.slots.len(), gap = ?missed.gap, "slots were missed while no qosd ran");

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use actix::Context;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use qosd::clock::{Clock, Timestamp};
 use qosd::journal::{Journal, Mode, Position, Settings, Stored};
@@ -116,6 +117,10 @@ impl Bench {
         let clock = Clock::virtual_from(Timestamp::from_nanos(1_767_225_600_000_000_000));
         let settings = Settings { flush: Duration::from_millis(250), max_size: 1 << 30, max_age: Duration::from_hours(720) };
         let journal = Journal::open(folder.path(), settings, clock.clone(), Mode::Inline).unwrap();
+        for output in &outputs {
+            // As the service does before it appends the first row: a new output starts now.
+            journal.output(&output.name, output.replay).now_or_never().unwrap().unwrap();
+        }
         let (outlet, intake) = queue(10_000);
         let (outputs, watched) = watch::channel(Arc::new(outputs));
         let (statuses, observe, random) = (Statuses::default(), Arc::new(|_: &Row| {}), Arc::new(|| 0.5));
