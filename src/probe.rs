@@ -4,10 +4,8 @@
 //! one slot. Everything else is done here, once for all kinds: slots, rows that must not be missing, restarts, reloads.
 //! A new kind is a new file or folder below `probe/` and its line in [`KINDS`].
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +16,19 @@ use serde::de::DeserializeOwned;
 use crate::clock::{Clock, Timestamp};
 use crate::measurement::{Field, FieldInfo, Fields, QOS_METRICS, Series};
 use crate::resolve::Resolver;
-use crate::settings::{self, KeyProblem};
-use schedule::Schedule;
+use crate::settings::KeyProblem;
 
 pub mod actor;
+mod assignment;
 pub mod ledger;
+mod member;
 pub mod ping;
 pub mod schedule;
 pub mod summary;
 pub mod target;
+
+pub use assignment::{Assignment, Planned};
+pub use member::{AnyEngine, AnyKind, EngineSource, Member, Reading};
 
 /// Every kind of probe. Config, checks, command line and supervisor learn from this list what there is.
 pub static KINDS: &[&dyn AnyKind] = &[&Member::<ping::Ping>::NEW];
@@ -196,75 +198,6 @@ pub struct Cost {
     pub bytes_per_day: f64,
 }
 
-/// What one series is to do, and when: made from the config by its kind, unchanged until the next reload.
-pub struct Assignment {
-    /// What the rows are about.
-    pub series: Series,
-    /// The kind, a name of [`KINDS`].
-    pub kind: &'static str,
-    /// When its slots are.
-    pub schedule: Schedule,
-    /// The longest that a run may take, from its slot to its row.
-    pub longest: Duration,
-    /// What it costs.
-    pub cost: Cost,
-    job: Arc<dyn AnyJob>,
-}
-
-impl Assignment {
-    /// The job, for the kind that made it.
-    pub fn job<J: Send + Sync + 'static>(&self) -> Option<Arc<J>> {
-        Arc::clone(&self.job).any().downcast().ok()
-    }
-}
-
-/// Equal assignments need no restart: the same series, at the same times, doing the same.
-impl PartialEq for Assignment {
-    fn eq(&self, other: &Self) -> bool {
-        self.series == other.series && self.schedule == other.schedule && self.longest == other.longest && self.job.same(&*other.job)
-    }
-}
-
-impl fmt::Debug for Assignment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} every {:?}", self.series, self.schedule.interval())
-    }
-}
-
-trait AnyJob: Send + Sync {
-    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
-    fn as_any(&self) -> &dyn Any;
-    fn same(&self, other: &dyn AnyJob) -> bool;
-}
-
-impl<J: PartialEq + Send + Sync + 'static> AnyJob for J {
-    fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn same(&self, other: &dyn AnyJob) -> bool {
-        other.as_any().downcast_ref::<J>() == Some(self)
-    }
-}
-
-/// One series as a kind plans it; the kind's name and the job's type are added by the seam.
-pub struct Planned<J> {
-    /// What the rows are about; see [`Naming::series`].
-    pub series: Series,
-    /// When its slots are.
-    pub schedule: Schedule,
-    /// The longest that a run may take, from its slot to its row.
-    pub longest: Duration,
-    /// What it costs.
-    pub cost: Cost,
-    /// What a run does.
-    pub job: J,
-}
-
 /// The names that a probe's series are made of.
 #[derive(Clone, Debug)]
 pub struct Naming {
@@ -335,97 +268,5 @@ pub trait Engine: 'static {
     /// What the engine does besides its runs, if anything: driven as long as the engine lives. A panic in it ends the engine.
     fn drive(&self) -> Option<LocalBoxFuture<'static, ()>> {
         None
-    }
-}
-
-/// A kind without its types, as listed in [`KINDS`].
-pub trait AnyKind: Send + Sync {
-    /// The config table and the value of the tag `kind`.
-    fn name(&self) -> &'static str;
-    /// Every field of its rows beyond [`COMMON_FIELDS`].
-    fn fields(&self) -> &'static [FieldInfo];
-    /// Reads one `[kind.name]` table.
-    fn read(&self, agent: &str, probe: &str, table: config::Value) -> Result<Reading, Vec<KeyProblem>>;
-    /// Opens what engines are lent, once.
-    fn open(&self) -> Box<dyn EngineSource>;
-}
-
-/// A probe's table, read.
-pub struct Reading {
-    /// The table with every default filled in, for `qosd check --show`.
-    pub effective: toml::Table,
-    /// Its series.
-    pub assignments: Vec<Arc<Assignment>>,
-}
-
-/// Makes engines from what was opened.
-pub trait EngineSource: Send + Sync {
-    /// A fresh engine, on the thread that calls.
-    fn engine(&self, shared: Shared) -> Result<Box<dyn AnyEngine>, String>;
-}
-
-/// An engine without its types.
-pub trait AnyEngine {
-    /// One run of an assignment of this engine's kind.
-    fn run(&self, assignment: &Assignment, slot: Slot) -> LocalBoxFuture<'static, Finding>;
-    /// See [`Engine::drive`].
-    fn drive(&self) -> Option<LocalBoxFuture<'static, ()>>;
-}
-
-/// A kind in the list: gives [`AnyKind`] to every [`Kind`].
-pub struct Member<K>(PhantomData<fn(K)>);
-
-impl<K> Member<K> {
-    /// For the list.
-    pub const NEW: Self = Self(PhantomData);
-}
-
-impl<K: Kind> AnyKind for Member<K> {
-    fn name(&self) -> &'static str {
-        K::NAME
-    }
-
-    fn fields(&self) -> &'static [FieldInfo] {
-        K::fields()
-    }
-
-    fn read(&self, agent: &str, probe: &str, table: config::Value) -> Result<Reading, Vec<KeyProblem>> {
-        let settings: K::Settings = settings::typed(table)?;
-        let naming = Naming { agent: agent.to_owned(), kind: K::NAME, probe: probe.to_owned() };
-        let assignments = K::plan(&settings, &naming)?.into_iter().map(|planned| Arc::new(assignment::<K>(planned))).collect();
-        let effective = toml::Table::try_from(&settings).map_err(|error| vec![KeyProblem::new("", error.to_string())])?;
-        Ok(Reading { effective, assignments })
-    }
-
-    fn open(&self) -> Box<dyn EngineSource> {
-        Box::new(Opened::<K>(Arc::new(K::open())))
-    }
-}
-
-fn assignment<K: Kind>(planned: Planned<K::Job>) -> Assignment {
-    let Planned { series, schedule, longest, cost, job } = planned;
-    Assignment { series, kind: K::NAME, schedule, longest, cost, job: Arc::new(job) }
-}
-
-struct Opened<K: Kind>(Arc<K::Lent>);
-
-impl<K: Kind> EngineSource for Opened<K> {
-    fn engine(&self, shared: Shared) -> Result<Box<dyn AnyEngine>, String> {
-        Ok(Box::new(Running::<K>(K::engine(Arc::clone(&self.0), shared)?)))
-    }
-}
-
-struct Running<K: Kind>(K::Engine);
-
-impl<K: Kind> AnyEngine for Running<K> {
-    fn run(&self, assignment: &Assignment, slot: Slot) -> LocalBoxFuture<'static, Finding> {
-        match assignment.job() {
-            Some(job) => Box::pin(self.0.run(job, slot)),
-            None => Box::pin(async { Finding::failed(Outcome::LocalError, "assignment of another kind") }),
-        }
-    }
-
-    fn drive(&self) -> Option<LocalBoxFuture<'static, ()>> {
-        self.0.drive()
     }
 }

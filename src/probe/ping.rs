@@ -3,7 +3,7 @@
 //! The promise: a round-trip time is from the kernel's stamps, at both ends where it gives them; loss is what the network
 //! lost, told apart from what this host did not send or read, and from what somebody said could not be delivered.
 //!
-//! [`session`] decides and [`engine`] does; [`packet`] knows the bytes, [`socket`], [`wire`] and [`port`] the system calls,
+//! [`session`] with its [`run`]s decides and [`engine`] does; [`packet`] knows the bytes, [`socket`], [`wire`] and [`port`] the system calls,
 //! [`report`] the row.
 
 use std::sync::Arc;
@@ -17,6 +17,7 @@ pub mod filter;
 pub mod packet;
 pub mod port;
 pub mod report;
+pub mod run;
 pub mod session;
 pub mod settings;
 pub mod socket;

@@ -1,8 +1,8 @@
 //! The ledger against restarts, reloads and clocks.
 
 use super::*;
-use crate::probe::Cost;
 use crate::probe::schedule::Schedule;
+use crate::probe::{Cost, Planned};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The wall clock when the monotonic clock shows 0: a whole number of minutes.
@@ -11,7 +11,7 @@ const EPOCH: i64 = 1_700_000_040_000_000_000;
 fn assignment(name: &str, interval: u64, job: u32) -> Arc<Assignment> {
     let series = Series::new("m", [("target", name)]);
     let schedule = Schedule::new(SECOND * interval as u32, Duration::ZERO);
-    Arc::new(Assignment { series, kind: "toy", schedule, longest: SECOND, cost: Cost::default(), job: Arc::new(job) })
+    Arc::new(Assignment::new("toy", Planned { series, schedule, longest: SECOND, cost: Cost::default(), job }))
 }
 
 fn at(ms: i64) -> Moment {

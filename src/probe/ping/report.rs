@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::session::Tally;
+use super::run::Tally;
 use crate::measurement::{Field, FieldInfo, Fields};
 use crate::probe::summary::{Rtts, loss_pct};
 use crate::probe::{ADDRESS, Finding, Outcome};
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::measurement::Value;
     use crate::probe::ping::packet::{Family, IcmpError};
-    use crate::probe::ping::session::Stamps;
+    use crate::probe::ping::run::Stamps;
     use std::time::Duration;
 
     const ADDRESS: &str = "192.0.2.1";

@@ -12,79 +12,17 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::packet::{self, Family, IcmpError, Key, PayloadCheck};
-use crate::clock::{Timestamp, nanos};
+use super::run::{Arrival, Departure, Run, Spec, Tally};
+use crate::clock::Timestamp;
 
 /// How long a run stays open after its last answer, so that duplicates of it are seen.
 const LINGER: Duration = Duration::from_millis(10);
-/// How far the kernel's time stamps may exceed what this process saw before they are taken for a stepped clock.
-const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
 /// How many packets of closed runs are remembered, so that their late replies are told from strangers'.
 const REMEMBERED: usize = 8192;
-
-/// What a run is to send, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spec {
-    /// To whom.
-    pub peer: IpAddr,
-    /// How many packets count.
-    pub count: u32,
-    /// How many are sent first and do not.
-    pub warmup: u32,
-    /// From packet to packet.
-    pub spacing: Duration,
-    /// How long to wait for a reply.
-    pub timeout: Duration,
-    /// Bytes of payload.
-    pub size: usize,
-}
 
 /// A run of this session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(u64);
-
-/// When a packet left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Departure {
-    /// Monotonic clock, read just before the send.
-    pub mono: Duration,
-    /// Wall clock, read just before the send.
-    pub wall: Timestamp,
-    /// The kernel's transmit stamp.
-    pub wire: Option<Timestamp>,
-}
-
-/// When and how a packet came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// Monotonic clock, read just after the read.
-    pub mono: Duration,
-    /// The kernel's receive stamp.
-    pub wire: Option<Timestamp>,
-    /// TTL or hop limit of the reply.
-    pub ttl: Option<u8>,
-}
-
-/// Whose clock a round-trip time is from, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stamps {
-    /// Both ends stamped by the kernel.
-    Kernel,
-    /// Only the arrival.
-    KernelRx,
-    /// Neither.
-    User,
-}
-
-impl Stamps {
-    /// The word in the row.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Kernel => "kernel",
-            Self::KernelRx => "kernel_rx",
-            Self::User => "user",
-        }
-    }
-}
 
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,35 +48,6 @@ pub struct Request {
     pub size: usize,
 }
 
-/// The fates of a run's packets, warm-up left out.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tally {
-    /// Attempts to send.
-    pub sent: u64,
-    /// Round-trip times of the replies, in send order.
-    pub rtts: Vec<Duration>,
-    /// Replies read in time whose round-trip time exceeds the time-out: lost.
-    pub late: u64,
-    /// Nothing came back in time.
-    pub silent: u64,
-    /// Somebody said that it could not be delivered, in send order: what and who.
-    pub icmp_errors: Vec<(IcmpError, IpAddr)>,
-    /// This host did not send it, in send order: why.
-    pub local_errors: Vec<String>,
-    /// No reply was read, but this host threw packets away while it was in flight.
-    pub local_drops: u64,
-    /// Further replies to a packet that had one.
-    pub duplicates: u64,
-    /// Replies that arrived after a reply to a later packet (RFC 4737).
-    pub reordered: u64,
-    /// Replies damaged on the way.
-    pub corrupt: u64,
-    /// TTL or hop limit of the last reply.
-    pub ttl: Option<u8>,
-    /// The worst source of a round-trip time.
-    pub stamps: Option<Stamps>,
-}
-
 /// What the session counts beyond its runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -159,36 +68,6 @@ pub struct Answered {
     pub index: usize,
     /// How long it took; `None` if it came back as an error.
     pub rtt: Option<Duration>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Fate {
-    Flying(Option<Departure>),
-    Replied { rtt: Duration, late: bool },
-    IcmpError(IcmpError, IpAddr),
-    LocalError(String),
-}
-
-#[derive(Debug)]
-struct Flight {
-    key: Option<Key>,
-    token: u64,
-    fate: Fate,
-    /// The socket's receive buffer overflowed while it was in flight.
-    overflowed: bool,
-}
-
-#[derive(Debug)]
-struct Run {
-    spec: Spec,
-    ident: u16,
-    next_sequence: u16,
-    start: Duration,
-    last_send: Duration,
-    wake: Duration,
-    flights: Vec<Flight>,
-    highest_replied: Option<usize>,
-    tally: Tally,
 }
 
 /// All runs in flight on one thread.
@@ -213,20 +92,7 @@ impl Session {
     pub fn start(&mut self, now: Duration, spec: Spec, ident: u16, first_sequence: u16) -> RunId {
         self.last_run += 1;
         let id = RunId(self.last_run);
-        let flights = Vec::with_capacity((spec.warmup + spec.count) as usize);
-        let tally = Tally::default();
-        let run = Run {
-            spec,
-            ident,
-            next_sequence: first_sequence,
-            start: now,
-            last_send: now,
-            wake: now,
-            flights,
-            highest_replied: None,
-            tally,
-        };
-        self.runs.insert(id, run);
+        self.runs.insert(id, Run::new(spec, ident, first_sequence, now));
         self.agenda.push(Reverse((now, id)));
         id
     }
@@ -252,7 +118,7 @@ impl Session {
             }
             self.agenda.pop();
             let Some(run) = self.runs.get(&id).filter(|run| run.wake == at) else { continue };
-            if run.flights.len() == (run.spec.warmup + run.spec.count) as usize {
+            if run.is_all_sent() {
                 return self.finish(id);
             }
             if let Some(request) = self.send(now, id, token()) {
@@ -264,26 +130,19 @@ impl Session {
     /// How the send of a request went: when it left, or why it did not.
     pub fn sent(&mut self, request: &Request, outcome: Result<Departure, String>) {
         let Some(run) = self.runs.get_mut(&request.run) else { return };
-        let Some(flight) = run.flights.get_mut(request.index) else { return };
-        match outcome {
-            Ok(departure) => flight.fate = Fate::Flying(Some(departure)),
-            Err(why) => {
-                flight.fate = Fate::LocalError(why);
-                flight.key = None;
-                self.flying.remove(&request.key);
-                self.settle(request.run, run_clock(&self.runs, request.run));
-            }
+        let failed = outcome.is_err();
+        run.departed(request.index, outcome);
+        let now = run.last_send();
+        if failed {
+            self.flying.remove(&request.key);
+            self.settle(request.run, now);
         }
     }
 
-    /// The kernel's transmit stamp of a packet came in. One that contradicts the clocks of this process is not believed.
-    pub fn transmitted(&mut self, run: RunId, index: usize, at: Timestamp, now: Duration) {
-        let flight = self.runs.get_mut(&run).and_then(|run| run.flights.get_mut(index));
-        if let Some(Flight { fate: Fate::Flying(Some(departure)), .. }) = flight {
-            let latest = departure.wall.plus(now.saturating_sub(departure.mono) + STAMP_TOLERANCE);
-            if departure.wire.is_none() && (departure.wall.minus(STAMP_TOLERANCE)..=latest).contains(&at) {
-                departure.wire = Some(at);
-            }
+    /// The kernel's transmit stamp of a packet came in.
+    pub fn transmitted(&mut self, id: RunId, index: usize, at: Timestamp, now: Duration) {
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.transmitted(index, at, now);
         }
     }
 
@@ -294,12 +153,11 @@ impl Session {
             return None;
         };
         let run = self.runs.get_mut(&id)?;
-        let flight = run.flights.get_mut(index)?;
-        match packet::check_payload(flight.token, run.spec.size, payload) {
+        match packet::check_payload(run.flights().get(index)?.token, run.spec.size, payload) {
             PayloadCheck::Foreign => self.counters.forged += 1,
-            PayloadCheck::Corrupt => run.tally.corrupt += u64::from(index >= run.spec.warmup as usize),
+            PayloadCheck::Corrupt => run.damaged(index),
             PayloadCheck::Genuine => {
-                let rtt = run.take_reply(index, arrival);
+                let rtt = run.replied(index, arrival);
                 self.settle(id, arrival.mono);
                 return rtt.map(|rtt| Answered { run: id, index, rtt: Some(rtt) });
             }
@@ -313,21 +171,15 @@ impl Session {
             self.counters.unmatched += 1;
             return None;
         };
-        let flight = self.runs.get_mut(&id)?.flights.get_mut(index)?;
-        if !matches!(flight.fate, Fate::Flying(_)) {
-            return None;
-        }
-        flight.fate = Fate::IcmpError(error, from);
+        let news = self.runs.get_mut(&id)?.undelivered(index, error, from);
         self.settle(id, now);
-        Some(Answered { run: id, index, rtt: None })
+        news.then_some(Answered { run: id, index, rtt: None })
     }
 
     /// The receive buffer of a family's socket overflowed: whatever is in flight there may have been answered.
     pub fn overflow(&mut self, family: Family) {
         for run in self.runs.values_mut().filter(|run| Family::of(run.spec.peer) == family) {
-            for flight in run.flights.iter_mut().filter(|flight| matches!(flight.fate, Fate::Flying(_))) {
-                flight.overflowed = true;
-            }
+            run.overflowed();
         }
     }
 
@@ -338,11 +190,9 @@ impl Session {
 
     fn send(&mut self, now: Duration, id: RunId, token: u64) -> Option<Request> {
         let run = self.runs.get_mut(&id)?;
-        let index = run.flights.len();
+        let index = run.flights().len();
         let key = free_key(&self.flying, run);
-        let fate = if key.is_some() { Fate::Flying(None) } else { Fate::LocalError("no sequence number is free".to_owned()) };
-        run.flights.push(Flight { key, token, fate, overflowed: false });
-        run.last_send = now;
+        run.depart(now, key, token);
         let (size, wake) = (run.spec.size, run.next_wake());
         self.wake_at(id, wake);
         let Some(key) = key else {
@@ -362,11 +212,8 @@ impl Session {
 
     /// Brings the end of a run forward once every packet has its fate.
     fn settle(&mut self, id: RunId, now: Duration) {
-        let Some(run) = self.runs.get(&id) else { return };
-        let all_sent = run.flights.len() == (run.spec.warmup + run.spec.count) as usize;
-        if all_sent && !run.flights.iter().any(|flight| matches!(flight.fate, Fate::Flying(_))) {
-            let replied = run.flights.iter().any(|flight| matches!(flight.fate, Fate::Replied { .. }));
-            let end = if replied { now + LINGER } else { now };
+        if let Some(run) = self.runs.get(&id).filter(|run| run.is_settled()) {
+            let end = if run.has_replies() { now + LINGER } else { now };
             let at = end.min(run.wake);
             self.wake_at(id, at);
         }
@@ -375,7 +222,7 @@ impl Session {
     fn finish(&mut self, id: RunId) -> Option<Step> {
         let run = self.runs.remove(&id)?;
         self.forget_keys(&run);
-        for flight in run.flights.iter().filter(|flight| matches!(flight.fate, Fate::Flying(_))) {
+        for flight in run.flights().iter().filter(|flight| flight.is_open()) {
             if let Some(key) = flight.key {
                 self.remember(key, flight.token, run.spec.size);
             }
@@ -384,7 +231,7 @@ impl Session {
     }
 
     fn forget_keys(&mut self, run: &Run) {
-        for key in run.flights.iter().filter_map(|flight| flight.key) {
+        for key in run.flights().iter().filter_map(|flight| flight.key) {
             self.flying.remove(&key);
         }
     }
@@ -410,10 +257,6 @@ impl Session {
     }
 }
 
-fn run_clock(runs: &HashMap<RunId, Run>, id: RunId) -> Duration {
-    runs.get(&id).map_or(Duration::ZERO, |run| run.last_send)
-}
-
 /// The next sequence number under which nothing is in flight to this peer.
 fn free_key(flying: &HashMap<Key, (RunId, usize)>, run: &mut Run) -> Option<Key> {
     (0..=u16::MAX).find_map(|_| {
@@ -421,69 +264,6 @@ fn free_key(flying: &HashMap<Key, (RunId, usize)>, run: &mut Run) -> Option<Key>
         run.next_sequence = run.next_sequence.wrapping_add(1);
         (!flying.contains_key(&key)).then_some(key)
     })
-}
-
-impl Run {
-    /// When to send the next packet, or, after the last one, when to close. After a stall packets follow each other at
-    /// half the spacing at least: a burst of our own making would measure itself.
-    fn next_wake(&self) -> Duration {
-        let sent = self.flights.len() as u32;
-        if sent == self.spec.warmup + self.spec.count {
-            return self.last_send + self.spec.timeout;
-        }
-        (self.start + self.spec.spacing * sent).max(self.last_send + self.spec.spacing / 2)
-    }
-
-    fn take_reply(&mut self, index: usize, arrival: Arrival) -> Option<Duration> {
-        let counted = index >= self.spec.warmup as usize;
-        let flight = self.flights.get_mut(index)?;
-        let Fate::Flying(Some(departure)) = flight.fate else {
-            let again = matches!(flight.fate, Fate::Replied { .. });
-            self.tally.duplicates += u64::from(again && counted);
-            return None;
-        };
-        let (rtt, stamps) = round_trip(departure, arrival);
-        flight.fate = Fate::Replied { rtt, late: rtt > self.spec.timeout };
-        if counted {
-            self.tally.reordered += u64::from(self.highest_replied.is_some_and(|highest| index < highest));
-            self.highest_replied = self.highest_replied.max(Some(index));
-            self.tally.ttl = arrival.ttl.or(self.tally.ttl);
-            self.tally.stamps = self.tally.stamps.max(Some(stamps));
-        }
-        Some(rtt)
-    }
-
-    fn into_tally(self) -> Tally {
-        let mut tally = self.tally;
-        for flight in self.flights.into_iter().skip(self.spec.warmup as usize) {
-            tally.sent += 1;
-            match flight.fate {
-                Fate::Flying(_) if flight.overflowed => tally.local_drops += 1,
-                Fate::Flying(_) => tally.silent += 1,
-                Fate::Replied { late: true, .. } => tally.late += 1,
-                Fate::Replied { rtt, late: false } => tally.rtts.push(rtt),
-                Fate::IcmpError(error, from) => tally.icmp_errors.push((error, from)),
-                Fate::LocalError(why) => tally.local_errors.push(why),
-            }
-        }
-        tally
-    }
-}
-
-/// RFC 2681: from the departure of the request to the arrival of the reply, by the best clock that both ends were
-/// stamped with. The kernel stamps with the wall clock, so its answer counts only if the monotonic clock agrees.
-fn round_trip(departure: Departure, arrival: Arrival) -> (Duration, Stamps) {
-    let seen = arrival.mono.saturating_sub(departure.mono);
-    let Some(received) = arrival.wire else { return (seen, Stamps::User) };
-    let (left, stamps) = match departure.wire {
-        Some(wire) => (wire, Stamps::Kernel),
-        None => (departure.wall, Stamps::KernelRx),
-    };
-    let kernel = received.nanos().saturating_sub(left.nanos());
-    match u64::try_from(kernel) {
-        Ok(kernel) if kernel <= nanos(seen + STAMP_TOLERANCE) as u64 => (Duration::from_nanos(kernel), stamps),
-        _ => (seen, Stamps::User),
-    }
 }
 
 #[cfg(test)]

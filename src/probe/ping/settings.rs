@@ -299,3 +299,118 @@ fn spread(key: &str, interval: Duration) -> Duration {
     let share = u128::from(crc32c::crc32c(key.as_bytes()));
     Duration::from_nanos(((interval.as_nanos() * share) >> 32) as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::ping::Ping;
+    use crate::probe::{AnyKind, Assignment, Member, Reading};
+
+    fn read(toml: &str) -> Result<Reading, Vec<KeyProblem>> {
+        let file = config::File::from_str(toml, config::FileFormat::Toml);
+        Member::<Ping>::NEW.read("rome-1", "core", config::Source::collect(&file).unwrap().into())
+    }
+
+    fn assignments(toml: &str) -> Vec<std::sync::Arc<Assignment>> {
+        read(toml).unwrap_or_else(|problems| panic!("{problems:?}")).assignments
+    }
+
+    fn problems(toml: &str) -> Vec<String> {
+        let problems = read(toml).err().unwrap_or_default();
+        problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect()
+    }
+
+    fn families(toml: &str) -> Vec<(String, Host)> {
+        let family = |assignment: &Assignment| assignment.series.tag("family").unwrap().to_owned();
+        let host = |assignment: &Assignment| assignment.job::<Job>().unwrap().host.clone();
+        assignments(toml).iter().map(|assignment| (family(assignment), host(assignment))).collect()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let all = assignments("targets = ['192.0.2.1']");
+        let job = all[0].job::<Job>().unwrap();
+        assert_eq!((job.count, job.spacing, job.timeout, job.size), (5, Duration::from_millis(200), Duration::from_secs(1), 56));
+        assert_eq!((job.warmup, job.ttl, job.traffic_class, job.whole), (0, None, None, false));
+        assert_eq!(all[0].schedule.interval(), Duration::from_mins(1));
+        let tags: Vec<_> = all[0].series.tags().iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(tags, ["family=ipv4", "kind=ping", "probe=core", "source=rome-1", "target=192.0.2.1"]);
+    }
+
+    #[test]
+    fn a_target_has_the_family_it_shows_or_is_given() {
+        let name = |wanted| Host::Name("host.example".to_owned(), wanted);
+        let pair = |family: &str, host| (family.to_owned(), host);
+        assert_eq!(families("targets = ['host.example']"), [pair("auto", name(resolve::Wanted::Any))]);
+        assert_eq!(families("targets = ['host.example']\nfamily = 'ipv6'"), [pair("ipv6", name(resolve::Wanted::V6))]);
+        let both = [pair("ipv4", name(resolve::Wanted::V4)), pair("ipv6", name(resolve::Wanted::V6))];
+        assert_eq!(families("targets = ['host.example']\nfamily = 'both'"), both);
+        let mapped = families("targets = ['::ffff:192.0.2.1']");
+        assert_eq!(mapped, [pair("ipv4", Host::Address("192.0.2.1".parse().unwrap()))], "a mapped address is what it maps");
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused_with_its_place() {
+        let table = [
+            ("targets = []", "targets: is missing or empty, expected at least one host or address"),
+            ("targets = ['224.0.0.1']", "targets[0]: 224.0.0.1 is a multicast address, allowed are unicast addresses"),
+            ("targets = ['a.example', '1.2.3.400']", "targets[1]: \"1.2.3.400\" is not an address and cannot be a host name"),
+            (
+                "targets = ['fe80::1%eth0']",
+                "targets[0]: \"fe80::1%eth0\" is neither a host name nor an address; for a zone use `interface`",
+            ),
+            ("targets = ['::1']\nfamily = 'ipv4'", "targets[0]: ::1 is ipv6, but the probe's `family` is the other"),
+            ("targets = ['::1']\nsource = '192.0.2.1'", "targets[0]: ::1 is ipv6, but the probe's `source` is not"),
+            ("targets = ['a.example']\ncount = 301", "count: 301 packets take 1m200ms, allowed is at most the interval of 1m"),
+            (
+                "targets = ['a.example']\ndscp = 'gold'",
+                "dscp: \"gold\" is not known, allowed are 0 to 63 and names such as \"ef\", \"af41\", \"cs6\"",
+            ),
+            ("targets = ['a.example']\ninterval = '0s'", "interval: 0s is out of range, allowed is 1s to 1d"),
+            ("targets = ['a.example']\nspacing = '1ms'", "spacing: 1ms is out of range, allowed is 10ms to 1h"),
+            ("targets = ['a.example']\nsize = 4", "size: 4 is out of range, allowed is 8 to 65507"),
+            ("targets = ['a.example']\nttl = 0", "ttl: 0 is out of range, allowed is 1 to 255"),
+        ];
+        for (toml, expected) in table {
+            assert_eq!(problems(toml), [expected], "{toml}");
+        }
+    }
+
+    #[test]
+    fn a_stream_fills_its_interval() {
+        let stream = assignments("targets = ['192.0.2.1']\ninterval = '60s'\ncount = 600\nspacing = '100ms'");
+        assert!((stream[0].cost.packets_per_second - 10.0).abs() < 1e-9);
+        // Request and reply of 20 + 8 + 56 bytes.
+        assert!((stream[0].cost.bytes_per_day - 10.0 * 2.0 * 84.0 * 86_400.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn dscp_is_the_upper_six_bits() {
+        for (dscp, class) in [("ef", 0xb8), ("EF", 0xb8), ("46", 0xb8), ("cs6", 0xc0), ("0", 0)] {
+            let all = assignments(&format!("targets = ['192.0.2.1']\ndscp = '{dscp}'"));
+            assert_eq!(all[0].job::<Job>().unwrap().traffic_class, Some(class), "{dscp}");
+        }
+    }
+
+    #[test]
+    fn series_are_spread_over_the_interval_and_stay_where_they_are() {
+        let targets: Vec<String> = (1..=200).map(|n| format!("'192.0.2.{n}'")).collect();
+        let toml = format!("targets = [{}]", targets.join(","));
+        let phases = |toml: &str| assignments(toml).iter().map(|assignment| assignment.schedule.phase()).collect::<Vec<_>>();
+        let spread = phases(&toml);
+        assert_eq!(spread, phases(&toml));
+        for quarter in 0..4 {
+            let here = |phase: &&Duration| phase.as_secs() / 15 == quarter;
+            assert!(spread.iter().filter(here).count() > 30, "quarter {quarter}");
+        }
+        assert!(phases(&format!("{toml}\nphase = 'aligned'")).iter().all(Duration::is_zero));
+    }
+
+    #[test]
+    fn equal_settings_make_equal_assignments_and_others_do_not() {
+        let one = |more: &str| assignments(&format!("targets = ['192.0.2.1']\n{more}")).remove(0);
+        assert_eq!(one(""), one("count = 5"));
+        assert_ne!(one(""), one("count = 6"));
+        assert_ne!(one(""), one("interval = '2m'"));
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::probe::ping::packet::Family;
+use crate::probe::ping::run::{Stamps, round_trip};
 use proptest::prelude::*;
 
 const MS: Duration = Duration::from_millis(1);
