@@ -16,7 +16,7 @@ use crate::journal::{Journal, JournalError, Mode};
 use crate::measurement::{Row, Series};
 use crate::probe::actor::{Probe, ProbeParts, RowSink};
 use crate::probe::ledger::{Counts, Ledger};
-use crate::probe::{AnyKind, Assignment, Finding, Shared, Skip};
+use crate::probe::{AnyKind, Assignment, EngineSource, Finding, Shared, Skip};
 use crate::resolve::Resolver;
 use crate::status::{Board, ConfigStatus};
 use crate::supervisor::actor::{Notice, View};
@@ -107,7 +107,7 @@ impl Parts {
     }
 
     /// The actors: the writer, and one for each kind.
-    fn children(&self, resolver: &Resolver, probe_policy: Policy) -> Vec<Child> {
+    fn children(&self, engines: Vec<Arc<dyn EngineSource>>, resolver: &Resolver, probe_policy: Policy) -> Vec<Child> {
         let (outlet, board) = (self.outlet.clone(), self.board.clone());
         let sink: RowSink = Arc::new(move |row| outlet.send(row));
         let writer = WriterParts {
@@ -122,10 +122,10 @@ impl Parts {
         let essential = Policy { healthy_after: probe_policy.healthy_after, ..Policy::ESSENTIAL };
         let writer = Child::new("writer", essential, Placement::OwnThread, move || Ok(Writer::new(writer.clone())));
         let shared = Shared { clock: self.clock.clone(), resolver: resolver.clone() };
-        let probes = self.options.kinds.iter().zip(&self.ledgers).map(|(kind, (name, ledger))| {
+        let probes = engines.into_iter().zip(&self.ledgers).map(|(engines, (name, ledger))| {
             let parts = ProbeParts {
                 kind: name,
-                engines: Arc::from(kind.open()),
+                engines,
                 shared: shared.clone(),
                 ledger: Arc::clone(ledger),
                 plan: self.plan.subscribe(),

@@ -4,10 +4,14 @@
 //! paused time, so a virtual day passes in a second.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
+
+pub mod sync;
 
 /// Wall-clock time: nanoseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,17 +93,19 @@ pub struct Clock {
     origin: Instant,
     /// The wall-clock time of `origin` in virtual time; none = the system's.
     virtual_start: Option<Timestamp>,
+    /// Shared by all clones.
+    unsynced: Arc<AtomicBool>,
 }
 
 impl Clock {
     /// The system's clocks.
     pub fn system() -> Self {
-        Self { origin: Instant::now(), virtual_start: None }
+        Self { origin: Instant::now(), virtual_start: None, unsynced: Arc::default() }
     }
 
     /// Wall-clock time runs with tokio's (paused) time from `start`.
     pub fn virtual_from(start: Timestamp) -> Self {
-        Self { origin: Instant::now(), virtual_start: Some(start) }
+        Self { origin: Instant::now(), virtual_start: Some(start), unsynced: Arc::default() }
     }
 
     /// Reads both clocks.
@@ -110,6 +116,16 @@ impl Clock {
             None => system_time(),
         };
         Moment { unix, mono }
+    }
+
+    /// Looks whether the wall clock is set, for [`Clock::is_unsynced`] of all clones.
+    pub fn look_at_sync(&self) {
+        self.unsynced.store(!sync::is_set(self.now().unix), Ordering::Relaxed);
+    }
+
+    /// Whether the wall clock was not set when somebody last looked.
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced.load(Ordering::Relaxed)
     }
 
     /// The instant of tokio's timers at which the monotonic clock shows `mono`.

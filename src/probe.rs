@@ -46,8 +46,12 @@ pub const DNS_STALE: Field<i64> = Field::integer("dns_stale");
 /// Field of every row: 1 if a throughput test of ours overlapped the run, else 0.
 pub const LOADED: Field<i64> = Field::integer("loaded");
 
+/// Field of rows that were made while the wall clock was not set: `unsynced`.
+pub const CLOCK: Field<String> = Field::text("clock");
+
 /// The fields that rows of every kind may have.
-pub const COMMON_FIELDS: &[FieldInfo] = &[RESULT.info(), RESULT_CODE.info(), ERROR.info(), ADDRESS.info(), DNS_STALE.info(), LOADED.info()];
+pub const COMMON_FIELDS: &[FieldInfo] =
+    &[RESULT.info(), RESULT_CODE.info(), ERROR.info(), ADDRESS.info(), DNS_STALE.info(), LOADED.info(), CLOCK.info()];
 
 /// How a run ended. The numbers are for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -27,6 +27,8 @@ use crate::{systemd, vitals};
 const DRAIN: Duration = Duration::from_millis(1200);
 /// How long the actors may take to start before systemd is told that qosd is ready all the same.
 const START: Duration = Duration::from_secs(5);
+/// How long qosd waits for the wall clock to be set.
+const CLOCK_WAIT: Duration = Duration::from_mins(1);
 /// How often systemd's status line is renewed.
 const STATUS_LINE: Duration = Duration::from_secs(10);
 /// Turns on what tests need: faults by the state socket. Its value may shorten the time after which an actor is healthy.
@@ -68,20 +70,22 @@ impl Signals {
     }
 }
 
-async fn serve(options: Options, signals: Signals) -> Result<Ended, StartError> {
+async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartError> {
     let config = config::load(&options.config, options.kinds, &options.env).map_err(StartError::Config)?;
     let telemetry = Telemetry::start(&config.log, &options.env).ok();
     install_panic_hook();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), agent = config.agent.name, config = %options.config.display(), "qosd starts");
     let clock = Clock::system();
+    if !clock_is_set(&clock, &mut signals).await {
+        return Ok(Ended::Asked);
+    }
     let hooks = options.env.get(TEST_HOOKS).cloned();
+    let engines = options.kinds.iter().map(|kind| Arc::from(kind.open())).collect();
+    // No packet has been read and no thread started yet.
+    privileges::drop_capabilities();
     let parts = Arc::new(Parts::new(options, config, clock.clone())?);
     parts.account_for_absence().await?;
-
-    let resolver = Resolver::start(clock.clone());
-    let children = parts.children(&resolver, policy(hooks.as_deref()));
-    // No packet has been read yet. The resolver's and the journal's threads keep theirs, if there are any, and open nothing.
-    privileges::drop_capabilities();
+    let children = parts.children(engines, &Resolver::start(clock.clone()), policy(hooks.as_deref()));
 
     let (notice, notices) = watch::channel(Notice::Working);
     let supervisor = Supervisor::new(children, parts.view.clone(), notice, clock, rand::random);
@@ -89,7 +93,7 @@ async fn serve(options: Options, signals: Signals) -> Result<Ended, StartError> 
     let address = context.address();
     let task = actix_rt::spawn(Guarded::new(context, supervisor));
 
-    let socket = lock_socket(&parts);
+    let socket = socket_path(&parts);
     let hook = hooks.is_some().then(|| fault_hook(address.clone()));
     let reporter = Arc::clone(&parts);
     match server::serve(&socket, Arc::new(move || reporter.report()), hook) {
@@ -104,7 +108,23 @@ async fn serve(options: Options, signals: Signals) -> Result<Ended, StartError> 
     Ok(ended)
 }
 
-fn lock_socket(parts: &Parts) -> std::path::PathBuf {
+/// Waits for the wall clock to be set, but not for ever: then rows say that it was not. False if qosd is to stop.
+async fn clock_is_set(clock: &Clock, signals: &mut Signals) -> bool {
+    let waited = clock.now().mono + CLOCK_WAIT;
+    loop {
+        clock.look_at_sync();
+        if !clock.is_unsynced() || clock.now().mono >= waited {
+            return true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            _ = signals.term.recv() => return false,
+            _ = signals.int.recv() => return false,
+        }
+    }
+}
+
+fn socket_path(parts: &Parts) -> std::path::PathBuf {
     super::lock(&parts.config).socket_path()
 }
 
@@ -190,7 +210,10 @@ impl Service {
                 }
                 () = tick(watchdog.as_mut()) => self.feed_watchdog(),
                 _ = status_line.tick() => systemd::status(&self.parts.summary()),
-                _ = minute.tick() => self.report_vitals(),
+                _ = minute.tick() => {
+                    self.parts.clock.look_at_sync();
+                    self.report_vitals();
+                }
             }
         }
     }

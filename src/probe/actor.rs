@@ -17,7 +17,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
 use super::ledger::{Closed, Due, Ledger};
-use super::{AnyEngine, Assignment, EngineSource, Finding, Outcome, Shared, Skip};
+use super::{AnyEngine, Assignment, CLOCK, EngineSource, Finding, Outcome, Shared, Skip};
 use crate::clock::Timestamp;
 use crate::measurement::{Field, Fields, Row, Series, Value};
 use crate::supervisor::guard::explain_panic;
@@ -216,6 +216,9 @@ impl Scheduler {
         let mut fields = finding.into_fields();
         if let Some(step) = clock_step_ms {
             fields.float(CLOCK_STEP, step);
+        }
+        if self.parts.shared.clock.is_unsynced() {
+            fields.text(CLOCK, "unsynced");
         }
         let closed = {
             let mut ledger = lock(&self.parts.ledger);

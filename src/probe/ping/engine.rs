@@ -27,6 +27,9 @@ use crate::clock::Clock;
 use crate::probe::{ADDRESS, DNS_STALE, Engine, Finding, Outcome, Shared, Slot};
 use crate::resolve::{Resolved, Resolver};
 
+/// The network can make a receive buffer overflow as often as it likes; the log says so once in this time.
+const OVERFLOW_TOLD_EVERY: Duration = Duration::from_mins(1);
+
 /// What the service lends to every engine: the sockets, and whether their absence was told.
 pub struct Lent {
     sockets: Arc<Sockets>,
@@ -62,6 +65,7 @@ struct State {
     random: StdRng,
     buffer: Vec<u8>,
     waiting: HashMap<RunId, Waiting>,
+    overflow_told: Option<Duration>,
 }
 
 struct Waiting {
@@ -85,6 +89,7 @@ impl PingEngine {
             random: StdRng::from_rng(&mut rand::rng()),
             buffer: vec![0; wire::BUFFER],
             waiting: HashMap::new(),
+            overflow_told: None,
         };
         let Shared { clock, resolver } = shared;
         Ok(Self(Rc::new(Inner { lent, clock, resolver, state: RefCell::new(state), readiness, started: Notify::new() })))
@@ -221,7 +226,7 @@ impl Engine for PingEngine {
 impl State {
     /// Reads all that has arrived, before anything is judged.
     fn listen(&mut self, clock: &Clock) {
-        let Self { session, ports, buffer, waiting, .. } = self;
+        let Self { session, ports, buffer, waiting, overflow_told, .. } = self;
         for port in ports {
             while let Some(heard) = port.read_error(buffer) {
                 understand(session, waiting, port, &heard, clock);
@@ -232,7 +237,11 @@ impl State {
             }
             if let Some(dropped) = port.overflowed() {
                 session.overflow(port.family());
-                tracing::warn!(family = ?port.family(), dropped, "receive buffer overflowed");
+                let now = clock.now().mono;
+                if overflow_told.is_none_or(|told| now.saturating_sub(told) > OVERFLOW_TOLD_EVERY) {
+                    *overflow_told = Some(now);
+                    tracing::warn!(family = ?port.family(), dropped, "receive buffer overflowed, missing replies count as local drops");
+                }
             }
         }
     }
