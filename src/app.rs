@@ -213,7 +213,7 @@ impl Parts {
                 self.outlet.send(Row { series, time, fields: finding.clone().into_fields() });
             }
         }
-        self.journal.append(self.intake.take_all());
+        self.intake.hand_over(|rows| self.journal.append(rows));
         match tokio::time::timeout(LAST_COMMIT, self.journal.close()).await {
             Ok(Ok(())) => tracing::info!("journal closed"),
             Ok(Err(error)) => tracing::error!(%error, "the last rows are not durable"),

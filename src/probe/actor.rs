@@ -225,11 +225,15 @@ impl Scheduler {
             if !ledger.is_lent_to(self.generation) {
                 return;
             }
-            ledger.close(series, time, outcome)
+            let closed = ledger.close(series, time, outcome);
+            if closed != Closed::AlreadyDone {
+                // Under the lock: whoever sees the slot closed finds its row in the queue.
+                (self.parts.sink)(Row { series: series.clone(), time, fields: fields.clone() });
+            }
+            closed
         };
         if closed != Closed::AlreadyDone {
             log(series, outcome, &fields, closed);
-            (self.parts.sink)(Row { series: series.clone(), time, fields });
         }
     }
 

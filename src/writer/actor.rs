@@ -152,12 +152,13 @@ fn store(parts: &WriterParts) {
     if dropped > 0 {
         error!(dropped, "rows lost, the writer did not take them in time");
     }
-    let rows = parts.intake.take_all();
-    if rows.is_empty() {
-        return;
-    }
-    let observed = catch_unwind(AssertUnwindSafe(|| rows.iter().for_each(|row| (parts.observe)(row))));
-    parts.journal.append(rows);
+    let observed = parts.intake.hand_over(|rows| {
+        let observed = catch_unwind(AssertUnwindSafe(|| rows.iter().for_each(|row| (parts.observe)(row))));
+        if !rows.is_empty() {
+            parts.journal.append(rows);
+        }
+        observed
+    });
     if let Err(panic) = observed {
         resume_unwind(panic);
     }

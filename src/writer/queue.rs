@@ -15,6 +15,7 @@ use crate::measurement::Row;
 pub fn queue(capacity: usize) -> (Outlet, Intake) {
     let shared = Arc::new(Shared {
         rows: Mutex::default(),
+        handing_over: Mutex::default(),
         capacity: capacity.max(1),
         arrived: Notify::new(),
         dropped: AtomicU64::new(0),
@@ -25,6 +26,7 @@ pub fn queue(capacity: usize) -> (Outlet, Intake) {
 
 struct Shared {
     rows: Mutex<VecDeque<Row>>,
+    handing_over: Mutex<()>,
     capacity: usize,
     arrived: Notify,
     dropped: AtomicU64,
@@ -75,9 +77,12 @@ impl Intake {
         }
     }
 
-    /// All rows, in the order in which they were sent.
-    pub fn take_all(&self) -> Vec<Row> {
-        std::mem::take(&mut *self.0.rows()).into()
+    /// Hands over all rows, in the order in which they were sent. One hand-over at a time: when it returns, no row that was
+    /// in the queue before is anywhere but where some hand-over put it.
+    pub fn hand_over<T>(&self, to: impl FnOnce(Vec<Row>) -> T) -> T {
+        let _one_at_a_time = self.0.handing_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = std::mem::take(&mut *self.0.rows()).into();
+        to(rows)
     }
 
     /// Rows dropped because there was no room, since this was last asked.
@@ -107,15 +112,15 @@ mod tests {
     fn rows_come_out_in_order_and_once() {
         let (outlet, intake) = queue(10);
         (0..3).for_each(|n| outlet.send(row(n)));
-        assert_eq!(times(&intake.take_all()), [0, 1, 2]);
-        assert!(intake.take_all().is_empty());
+        assert_eq!(times(&intake.hand_over(|rows| rows)), [0, 1, 2]);
+        assert!(intake.hand_over(|rows| rows).is_empty());
     }
 
     #[test]
     fn without_room_the_oldest_row_goes_and_is_counted() {
         let (outlet, intake) = queue(3);
         (0..8).for_each(|n| outlet.clone().send(row(n)));
-        assert_eq!(times(&intake.take_all()), [5, 6, 7]);
+        assert_eq!(times(&intake.hand_over(|rows| rows)), [5, 6, 7]);
         assert_eq!((outlet.dropped(), intake.newly_dropped(), intake.newly_dropped()), (5, 5, 0));
     }
 
@@ -127,14 +132,14 @@ mod tests {
         outlet.send(row(1));
         drop(gone);
         assert!(intake.ready().now_or_never().is_some());
-        assert_eq!(times(&intake.take_all()), [1]);
+        assert_eq!(times(&intake.hand_over(|rows| rows)), [1]);
         assert!(intake.ready().now_or_never().is_none());
     }
 
     #[tokio::test]
     async fn a_waiting_reader_is_woken() {
         let (outlet, intake) = queue(3);
-        let reader = async { (intake.ready().await, intake.take_all().len()).1 };
+        let reader = async { (intake.ready().await, intake.hand_over(|rows| rows).len()).1 };
         let (seen, ()) = tokio::join!(reader, async { outlet.send(row(1)) });
         assert_eq!(seen, 1);
     }
