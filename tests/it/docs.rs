@@ -102,6 +102,15 @@ fn keys(dir: &Path, section: &str) -> Vec<String> {
     list.unwrap_or_else(|| panic!("{refusal}")).split(", ").map(str::to_owned).collect()
 }
 
+/// A section of each kind of probe, as the shipped config has it.
+fn probes() -> Vec<&'static str> {
+    let of = |kind: &str| {
+        let heads = SHIPPED.lines().filter_map(|line| line.trim_start_matches("# ").strip_prefix('[')?.strip_suffix(']'));
+        heads.into_iter().find(|head| head.split_once('.').is_some_and(|(section, _)| section == kind))
+    };
+    KINDS.iter().map(|kind| of(kind.name()).unwrap_or_else(|| panic!("no [{}.NAME]", kind.name()))).collect()
+}
+
 /// The lines of a section of the shipped config, commented out or not, without the `# ` of keys that are.
 fn section(name: &str) -> Vec<&'static str> {
     let head = format!("[{name}]");
@@ -117,7 +126,7 @@ fn key(line: &str) -> &str {
 #[test]
 fn the_shipped_config_has_every_key_once_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["agent", "log", "journal", "influxdb.main", "ping.self"] {
+    for name in ["agent", "log", "journal", "influxdb.main"].into_iter().chain(probes()) {
         let mut shipped: Vec<_> = section(name).into_iter().map(key).collect();
         let mut allowed = keys(dir.path(), name);
         shipped.sort_unstable();
