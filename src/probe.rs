@@ -45,13 +45,15 @@ pub const ADDRESS: Field<String> = Field::text("address");
 pub const DNS_STALE: Field<i64> = Field::integer("dns_stale");
 /// Field of every row: 1 if a throughput test of ours overlapped the run, else 0.
 pub const LOADED: Field<i64> = Field::integer("loaded");
+/// Field of rows within an interval of a step of the wall clock: by how much it was stepped.
+pub const CLOCK_STEP: Field<f64> = Field::float("clock_step_ms");
 
 /// Field of rows that were made while the wall clock was not set: `unsynced`.
 pub const CLOCK: Field<String> = Field::text("clock");
 
 /// The fields that rows of every kind may have.
 pub const COMMON_FIELDS: &[FieldInfo] =
-    &[RESULT.info(), RESULT_CODE.info(), ERROR.info(), ADDRESS.info(), DNS_STALE.info(), LOADED.info(), CLOCK.info()];
+    &[RESULT.info(), RESULT_CODE.info(), ERROR.info(), ADDRESS.info(), DNS_STALE.info(), LOADED.info(), CLOCK_STEP.info(), CLOCK.info()];
 
 /// How a run ended. The numbers are for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,6 +82,29 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them, by their numbers.
+    pub const ALL: [Self; 19] = [
+        Self::Ok,
+        Self::Partial,
+        Self::Timeout,
+        Self::Unreachable,
+        Self::Prohibited,
+        Self::TtlExceeded,
+        Self::DnsError,
+        Self::Refused,
+        Self::TlsError,
+        Self::BadStatus,
+        Self::BodyTooLarge,
+        Self::Busy,
+        Self::Killed,
+        Self::ToolMissing,
+        Self::ToolError,
+        Self::Permission,
+        Self::LocalError,
+        Self::Skipped,
+        Self::PeerAbsent,
+    ];
+
     /// The number: field `result_code`.
     pub fn code(self) -> i64 {
         self as i64

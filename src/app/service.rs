@@ -20,8 +20,9 @@ use crate::supervisor::actor::{Drain, MOST_ABANDONED, Notice, ProvokeIn, Supervi
 use crate::supervisor::guard::{Guarded, install_panic_hook};
 use crate::supervisor::policy::Policy;
 use crate::supervisor::{Exit, Fault};
+use crate::systemd::{self, Systemd};
 use crate::telemetry::Telemetry;
-use crate::{systemd, vitals};
+use crate::vitals;
 
 /// How long runs in flight may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_millis(1200);
@@ -79,10 +80,11 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     if !clock_is_set(&clock, &mut signals).await {
         return Ok(Ended::Asked);
     }
-    let hooks = options.env.get(TEST_HOOKS).cloned();
+    let (hooks, env) = (options.env.get(TEST_HOOKS).cloned(), options.env.clone());
     let engines = options.kinds.iter().map(|kind| Arc::from(kind.open())).collect();
     // No packet has been read and no thread started yet.
     privileges::drop_capabilities();
+    let systemd = Systemd::connect(&env);
     let parts = Arc::new(Parts::new(options, config, clock.clone())?);
     parts.account_for_absence().await?;
     let children = parts.children(engines, &Resolver::start(clock.clone()), policy(hooks.as_deref()));
@@ -101,7 +103,7 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
         Err(error) => tracing::error!(error = crate::settings::explain(&error), "no state socket, `qosd status` will not work"),
     }
 
-    let service = Service { parts, supervisor: address, task, notices, signals, telemetry };
+    let service = Service { parts, supervisor: address, task, notices, signals, telemetry, systemd };
     let ended = service.live().await;
     // The socket goes with the process that made it; nobody else's is touched.
     let _ = std::fs::remove_file(&socket);
@@ -153,6 +155,7 @@ struct Service {
     notices: watch::Receiver<Notice>,
     signals: Signals,
     telemetry: Option<Telemetry>,
+    systemd: Systemd,
 }
 
 /// Why the main loop was left.
@@ -164,7 +167,7 @@ enum Turn {
 impl Service {
     async fn live(mut self) -> Ended {
         self.wait_for_actors().await;
-        systemd::ready(&self.parts.summary());
+        self.systemd.ready(&self.parts.summary());
         tracing::info!(series = self.parts.plan.borrow().len(), "qosd is ready");
         match self.main_loop().await {
             Turn::Stop(signal) => {
@@ -209,7 +212,7 @@ impl Service {
                     }
                 }
                 () = tick(watchdog.as_mut()) => self.feed_watchdog(),
-                _ = status_line.tick() => systemd::status(&self.parts.summary()),
+                _ = status_line.tick() => self.systemd.status(&self.parts.summary()),
                 _ = minute.tick() => {
                     self.parts.clock.look_at_sync();
                     self.report_vitals();
@@ -236,28 +239,28 @@ impl Service {
     fn feed_watchdog(&self) {
         let abandoned = self.parts.view.abandoned();
         if abandoned <= MOST_ABANDONED {
-            systemd::alive();
+            self.systemd.alive();
         } else {
             tracing::error!(abandoned, "too many blocked threads, the watchdog is not fed");
         }
     }
 
     fn reload(&self) {
-        systemd::reloading();
+        self.systemd.reloading();
         match self.parts.reload() {
             Ok(log) => {
                 if let Some(telemetry) = &self.telemetry {
                     telemetry.follow(&log);
                 }
-                systemd::ready(&self.parts.summary());
+                self.systemd.ready(&self.parts.summary());
             }
-            Err(problem) => systemd::ready(&format!("reload refused: {}", problem.lines().next().unwrap_or_default())),
+            Err(problem) => self.systemd.ready(&format!("reload refused: {}", problem.lines().next().unwrap_or_default())),
         }
     }
 
     /// Lets runs in flight end, for a moment, then makes everything durable. A second signal ends the waiting.
     async fn drain(&mut self) {
-        systemd::stopping();
+        self.systemd.stopping();
         self.supervisor.do_send(Drain);
         self.parts.draining.send_replace(true);
         let settled = async {

@@ -17,14 +17,11 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
 use super::ledger::{Closed, Due, Ledger};
-use super::{AnyEngine, Assignment, CLOCK, EngineSource, Finding, Outcome, Shared, Skip};
+use super::{AnyEngine, Assignment, CLOCK, CLOCK_STEP, EngineSource, Finding, Outcome, Shared, Skip};
 use crate::clock::Timestamp;
-use crate::measurement::{Field, Fields, Row, Series, Value};
+use crate::measurement::{Fields, Row, Series, Value};
 use crate::supervisor::guard::explain_panic;
 use crate::supervisor::{Check, Provoke};
-
-/// Field of rows within an interval of a step of the wall clock: by how much it was stepped.
-pub const CLOCK_STEP: Field<f64> = Field::float("clock_step_ms");
 
 /// The longest sleep, so that a stepped clock is noticed and progress is seen.
 const HEARTBEAT: Duration = Duration::from_secs(1);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, as it should")]
 
 mod config;
+mod docs;
 mod influxdb_client;
 mod scripted_server;
 mod writer;

@@ -1,0 +1,203 @@
+//! The documents that operators rely on say what the code does: every field, every result, every key of the config.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use qosd::clock::Timestamp;
+use qosd::config::{self, Config, Env};
+use qosd::influxdb::line::line;
+use qosd::measurement::{FieldInfo, FieldType, Row};
+use qosd::probe::ping::report::finding;
+use qosd::probe::ping::session::{Stamps, Tally};
+use qosd::probe::{COMMON_FIELDS, KINDS, Naming, Outcome, Skip};
+use qosd::vitals;
+
+const DICTIONARY: &str = include_str!("../../docs/measurements.md");
+const SHIPPED: &str = include_str!("../../config/qosd.toml");
+
+/// Every field of every measurement.
+fn fields() -> impl Iterator<Item = FieldInfo> {
+    let kinds = KINDS.iter().flat_map(|kind| kind.fields());
+    COMMON_FIELDS.iter().chain(kinds).chain(vitals::FIELDS).copied()
+}
+
+fn word(kind: FieldType) -> &'static str {
+    match kind {
+        FieldType::Float => "float",
+        FieldType::Integer => "integer",
+        FieldType::Text => "text",
+    }
+}
+
+/// The cells of every line of a table in the dictionary.
+fn table_lines() -> impl Iterator<Item = Vec<&'static str>> {
+    let lines = DICTIONARY.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
+    lines.map(|line| line.split('|').map(str::trim).collect())
+}
+
+/// What stands between backticks, if that is all.
+fn name(cell: &str) -> Option<&str> {
+    cell.strip_prefix('`')?.strip_suffix('`').filter(|name| !name.contains('`'))
+}
+
+/// The lines of the dictionary that describe a field: its name, its type, and more.
+fn described() -> BTreeMap<&'static str, &'static str> {
+    let types = ["float", "integer", "text"];
+    let lines = table_lines().filter(|cells| cells.len() > 2 && types.contains(&cells[1]));
+    let mut described = BTreeMap::new();
+    for cells in lines {
+        let name = name(cells[0]).unwrap_or_else(|| panic!("{cells:?} has no name in backticks"));
+        assert_eq!(described.insert(name, cells[1]), None, "{name} is described twice");
+        assert!(cells.iter().all(|cell| !cell.is_empty()), "{name} has an empty cell");
+    }
+    described
+}
+
+#[test]
+fn a_field_has_one_type_whoever_writes_it() {
+    let mut known = BTreeMap::new();
+    for FieldInfo { name, kind } in fields() {
+        let before = *known.entry(name).or_insert(kind);
+        assert_eq!(before, kind, "{name} has two types");
+    }
+}
+
+#[test]
+fn the_dictionary_describes_every_field_with_its_type_and_no_other() {
+    let expected: BTreeMap<_, _> = fields().map(|FieldInfo { name, kind }| (name, word(kind))).collect();
+    assert_eq!(described(), expected);
+}
+
+#[test]
+fn the_dictionary_explains_every_result_with_its_code() {
+    for (code, outcome) in (0..).zip(Outcome::ALL) {
+        assert_eq!(outcome.code(), code, "{outcome} is not in its place");
+        let explained =
+            table_lines().any(|cells| cells.len() > 2 && cells[0] == code.to_string() && name(cells[1]) == Some(outcome.name()));
+        assert!(explained, "{code} {outcome} is missing");
+    }
+}
+
+#[test]
+fn the_dictionary_explains_why_a_slot_is_skipped() {
+    for reason in [Skip::Overrun, Skip::Restart, Skip::Suspended, Skip::Reload, Skip::Shutdown, Skip::Budget] {
+        assert!(table_lines().any(|cells| name(cells[0]) == Some(reason.name())), "{} is missing", reason.name());
+    }
+}
+
+/// The agent's name is set, so that the host's does not matter.
+fn load(dir: &Path, text: &str) -> Result<Config, String> {
+    let path = dir.join("qosd.toml");
+    std::fs::write(&path, text).unwrap();
+    let env = Env::from([("QOSD__AGENT__NAME".to_owned(), "rome-1".to_owned())]);
+    config::load(&path, KINDS, &env).map_err(|problems| problems.to_string())
+}
+
+/// The keys that a section takes, as the refusal of an unknown one lists them.
+fn keys(dir: &Path, section: &str) -> Vec<String> {
+    let refusal = load(dir, &format!("[{section}]\nno_such_key = 1\n")).unwrap_err();
+    let list = refusal.lines().find_map(|line| Some(line.split_once("no_such_key: unknown key, allowed are ")?.1));
+    list.unwrap_or_else(|| panic!("{refusal}")).split(", ").map(str::to_owned).collect()
+}
+
+/// A section of each kind of probe, as the shipped config has it.
+fn probes() -> Vec<&'static str> {
+    let of = |kind: &str| {
+        let heads = SHIPPED.lines().filter_map(|line| line.trim_start_matches("# ").strip_prefix('[')?.strip_suffix(']'));
+        heads.into_iter().find(|head| head.split_once('.').is_some_and(|(section, _)| section == kind))
+    };
+    KINDS.iter().map(|kind| of(kind.name()).unwrap_or_else(|| panic!("no [{}.NAME]", kind.name()))).collect()
+}
+
+/// The lines of a section of the shipped config, commented out or not, without the `# ` of keys that are.
+fn section(name: &str) -> Vec<&'static str> {
+    let head = format!("[{name}]");
+    let bare = SHIPPED.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
+    let lines = bare.skip_while(move |line| **line != *head).skip(1).take_while(|line| !line.starts_with('['));
+    lines.filter(|line| line.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))).collect()
+}
+
+fn key(line: &str) -> &str {
+    line.split_once(" = ").unwrap().0
+}
+
+#[test]
+fn the_shipped_config_has_every_key_once_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["agent", "log", "journal", "influxdb.main"].into_iter().chain(probes()) {
+        let mut shipped: Vec<_> = section(name).into_iter().map(key).collect();
+        let mut allowed = keys(dir.path(), name);
+        shipped.sort_unstable();
+        allowed.sort_unstable();
+        assert_eq!(shipped, allowed, "[{name}]");
+    }
+}
+
+#[test]
+fn every_shipped_config_passes_and_what_show_prints_means_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<_> = std::fs::read_dir("config").unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() > 1, "{files:?}");
+    for path in files {
+        let first = load(dir.path(), &std::fs::read_to_string(&path).unwrap()).unwrap();
+        let again = load(dir.path(), &first.effective.to_string()).unwrap();
+        assert_eq!((again.effective, again.assignments), (first.effective, first.assignments), "{}", path.display());
+    }
+}
+
+#[test]
+fn the_shipped_config_shows_the_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let shipped = load(dir.path(), SHIPPED).unwrap();
+    let bare = load(dir.path(), "[ping.self]\ntargets = [\"127.0.0.1\"]\n").unwrap();
+    assert_eq!(shipped.effective, bare.effective);
+    assert_eq!(shipped.assignments, bare.assignments);
+}
+
+/// `[influxdb.main]` as shipped, with these of its keys.
+fn output(wanted: impl Fn(&str) -> bool) -> String {
+    let lines: Vec<_> = section("influxdb.main").into_iter().filter(|line| wanted(key(line))).collect();
+    format!("[influxdb.main]\n{}\n", lines.join("\n"))
+}
+
+#[test]
+fn the_commented_keys_of_the_shipped_config_can_be_used_as_they_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["influx_token", "influx_password"] {
+        let path = dir.path().join(file);
+        std::fs::write(&path, "secret\n").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let version_1 = ["database", "retention_policy", "username", "password_file"];
+    let version_2 = ["org", "bucket", "token_file"];
+    let (inline, optional) = (["token", "password"], ["replay"]);
+    let common = |key: &str| ![&version_1[..], &version_2, &inline, &optional].concat().contains(&key);
+    let as_shown = load(dir.path(), &output(|key| common(key) || version_2.contains(&key))).unwrap();
+    let bare = load(dir.path(), &output(|key| key == "url" || version_2.contains(&key))).unwrap();
+    assert_eq!(as_shown.effective, bare.effective, "the values shown are the defaults");
+    load(dir.path(), &output(|key| common(key) || optional.contains(&key) || version_1.contains(&key))).unwrap();
+    let ping = format!("[ping.self]\n{}\n[agent]\n{}\n", section("ping.self").join("\n"), section("agent")[1]);
+    load(dir.path(), &ping).unwrap();
+}
+
+#[test]
+fn the_worked_example_is_what_the_code_computes() {
+    let millis = |figures: &[u64]| figures.iter().map(|ms| Duration::from_millis(*ms)).collect();
+    let tally = Tally {
+        sent: 6,
+        rtts: millis(&[10, 20, 40, 20]),
+        silent: 1,
+        local_errors: vec!["ENOBUFS: No buffer space available".to_owned()],
+        ttl: Some(57),
+        stamps: Some(Stamps::Kernel),
+        ..Tally::default()
+    };
+    let naming = Naming { agent: "rome-1".to_owned(), kind: "ping", probe: "core".to_owned() };
+    let fields = finding("192.0.2.1".parse().unwrap(), &tally).into_fields();
+    let time = Timestamp::from_nanos(1_700_000_000_000_000_000);
+    let row = Row { series: naming.series("192.0.2.1", "ipv4", &BTreeMap::new()), time, fields };
+    let example = line(&row).unwrap();
+    assert!(DICTIONARY.replace(",\n", ",").replace('\n', " ").contains(&example), "{example}");
+}
