@@ -73,6 +73,7 @@ pub struct Parts {
     board: Board,
     statuses: Statuses,
     view: View,
+    engines: Vec<(&'static str, Arc<dyn EngineSource>)>,
     plan: watch::Sender<Arc<Vec<Arc<Assignment>>>>,
     outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
     draining: watch::Sender<bool>,
@@ -81,7 +82,12 @@ pub struct Parts {
 
 impl Parts {
     /// Makes everything that the actors will be lent. Nothing runs yet but the journal.
-    fn new(options: Options, config: Config, clock: Clock) -> Result<Self, StartError> {
+    fn new(
+        options: Options,
+        config: Config,
+        engines: Vec<(&'static str, Arc<dyn EngineSource>)>,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let journal = Journal::open(&config.agent.data_dir, config.journal.clone(), clock.clone(), Mode::Threaded)?;
         let (outlet, intake) = queue(QUEUE);
         let started = clock.now();
@@ -101,13 +107,14 @@ impl Parts {
             board,
             statuses: Statuses::default(),
             view: View::default(),
+            engines,
             draining: watch::Sender::new(false),
             started,
         })
     }
 
     /// The actors: the writer, and one for each kind.
-    fn children(&self, engines: Vec<Arc<dyn EngineSource>>, resolver: &Resolver, probe_policy: Policy) -> Vec<Child> {
+    fn children(&self, resolver: &Resolver, probe_policy: Policy) -> Vec<Child> {
         let (outlet, board) = (self.outlet.clone(), self.board.clone());
         let sink: RowSink = Arc::new(move |row| outlet.send(row));
         let writer = WriterParts {
@@ -122,10 +129,10 @@ impl Parts {
         let essential = Policy { healthy_after: probe_policy.healthy_after, ..Policy::ESSENTIAL };
         let writer = Child::new("writer", essential, Placement::OwnThread, move || Ok(Writer::new(writer.clone())));
         let shared = Shared { clock: self.clock.clone(), resolver: resolver.clone() };
-        let probes = engines.into_iter().zip(&self.ledgers).map(|(engines, (name, ledger))| {
+        let probes = self.engines.iter().zip(&self.ledgers).map(|((name, engines), (_, ledger))| {
             let parts = ProbeParts {
                 kind: name,
-                engines,
+                engines: Arc::clone(engines),
                 shared: shared.clone(),
                 ledger: Arc::clone(ledger),
                 plan: self.plan.subscribe(),
@@ -237,6 +244,7 @@ impl Parts {
             agent: &config.agent.name,
             slots: self.slots(),
             roster: &roster,
+            counters: &self.engines.iter().map(|(kind, engines)| (*kind, engines.counters())).collect::<Vec<_>>(),
             abandoned: self.view.abandoned(),
             queue_dropped: self.outlet.dropped(),
             journal: &journal,

@@ -87,6 +87,9 @@ impl Field<String> {
     }
 }
 
+/// What is counted under a field, for rows of measurement `qosd`.
+pub type Counter = (Field<i64>, u64);
+
 /// The value of a field in a row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock, Timestamp};
-use crate::measurement::{Field, FieldInfo, Fields, QOS_METRICS, Series};
+use crate::measurement::{Counter, Field, FieldInfo, Fields, QOS_METRICS, Series};
 use crate::resolve::Resolver;
 use crate::settings::KeyProblem;
 
@@ -281,6 +281,11 @@ pub trait Kind: 'static {
 
     /// Opens what engines will be lent. Called once, before privileges are dropped; what fails shows in the rows.
     fn open() -> Self::Lent;
+
+    /// What the kind counts beside its rows, since the start of the process: fields of measurement `qosd`.
+    fn counters(_lent: &Self::Lent) -> Vec<Counter> {
+        Vec::new()
+    }
 
     /// A fresh engine, made on the kind's own thread at every start.
     fn engine(lent: Arc<Self::Lent>, shared: Shared) -> Result<Self::Engine, String>;

@@ -53,7 +53,7 @@ pub struct Resolved {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// It does not exist, or has no address of the wanted family.
-    #[error("{0} has no such address: {1}")]
+    #[error("{0} has no address: {1}")]
     NoAddress(String, String),
     /// Nobody answered.
     #[error("{0}: no answer from the name servers within {DEADLINE:?}")]
@@ -108,7 +108,8 @@ async fn ask(shared: &Shared, name: &str, wanted: Wanted) -> Result<Vec<IpAddr>,
     match tokio::time::timeout(DEADLINE, resolver.lookup_ip(name)).await {
         Err(_) => Err(ResolveError::Timeout(name.to_owned())),
         Ok(Ok(found)) => Ok(found.iter().collect()),
-        Ok(Err(error)) if error.is_no_records_found() => Err(ResolveError::NoAddress(name.to_owned(), error.to_string())),
+        Ok(Err(error)) if error.is_nx_domain() => Err(ResolveError::NoAddress(name.to_owned(), "there is no such name".to_owned())),
+        Ok(Err(error)) if error.is_no_records_found() => Err(ResolveError::NoAddress(name.to_owned(), "the answer is empty".to_owned())),
         Ok(Err(error)) => Err(ResolveError::Failed(name.to_owned(), error.to_string())),
     }
 }

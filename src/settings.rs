@@ -5,6 +5,7 @@
 //! environment, where everything is text, may stand for what it spells. Settings structs need nothing for it but
 //! `#[serde(deny_unknown_fields, default)]`; `flatten` and `untagged` would lose the keys.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use serde::de::DeserializeOwned;
@@ -45,15 +46,46 @@ impl KeyProblem {
 }
 
 /// Reads a typed value, or finds all problems at once.
+pub fn typed<T: DeserializeOwned>(value: config::Value) -> Result<T, Vec<KeyProblem>> {
+    match read(value) {
+        (Some(value), problems) if problems.is_empty() => Ok(value),
+        (_, problems) => Err(problems),
+    }
+}
+
+/// Reads a typed value and makes something of it, or finds all problems at once: also those that `plan` finds beside
+/// wrong types.
+pub fn typed_into<T: DeserializeOwned, U>(
+    value: config::Value,
+    plan: impl FnOnce(&T) -> Result<U, Vec<KeyProblem>>,
+) -> Result<(T, U), Vec<KeyProblem>> {
+    let (value, mut problems) = read::<T>(value);
+    let Some(value) = value else { return Err(problems) };
+    match plan(&value) {
+        Ok(planned) if problems.is_empty() => return Ok((value, planned)),
+        Ok(_) => {}
+        Err(more) => {
+            // What was wrong and taken out may look missing now.
+            let told: HashSet<String> = problems.iter().map(|problem| first_part(&problem.key).to_owned()).collect();
+            problems.extend(more.into_iter().filter(|problem| !told.contains(first_part(&problem.key))));
+        }
+    }
+    Err(problems)
+}
+
+fn first_part(key: &str) -> &str {
+    key.split(['.', '[']).next().unwrap_or_default()
+}
+
+/// Reads what can be read, and finds all problems of the rest.
 ///
 /// Serde stops at the first problem. So what is wrong is noted and taken out of the tree, and the rest read again.
-pub fn typed<T: DeserializeOwned>(value: config::Value) -> Result<T, Vec<KeyProblem>> {
+fn read<T: DeserializeOwned>(value: config::Value) -> (Option<T>, Vec<KeyProblem>) {
     let mut tree = Tree::from(value);
     let mut problems = Vec::new();
     loop {
         let error = match serde_path_to_error::deserialize(&tree) {
-            Ok(value) if problems.is_empty() => return Ok(value),
-            Ok(_) => return Err(problems),
+            Ok(value) => return (Some(value), problems),
             Err(error) => error,
         };
         let place = tree.place(error.path());
@@ -64,7 +96,7 @@ pub fn typed<T: DeserializeOwned>(value: config::Value) -> Result<T, Vec<KeyProb
             Fault::Wrong(message) => problems.push(KeyProblem::new(place.key(), message)),
         }
         if problems.len() >= MOST_PROBLEMS || !tree.remove(&place) {
-            return Err(problems);
+            return (None, problems);
         }
     }
 }

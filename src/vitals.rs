@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::journal;
-use crate::measurement::{Field, FieldInfo, Fields, QOSD, Row, Series};
+use crate::measurement::{Counter, Field, FieldInfo, Fields, QOSD, Row, Series};
 use crate::probe::ledger::Counts;
 use crate::supervisor::roster::Roster;
 use crate::writer::OutputStatus;
@@ -69,6 +69,8 @@ pub struct Vitals<'a> {
     pub slots: Counts,
     /// The actors.
     pub roster: &'a Roster,
+    /// What kinds of probe count beside their rows.
+    pub counters: &'a [(&'static str, Vec<Counter>)],
     /// Threads left behind.
     pub abandoned: usize,
     /// Rows lost because no writer took them.
@@ -98,6 +100,9 @@ impl Vitals<'_> {
         for entry in self.roster.entries() {
             let mut fields = Fields::new();
             fields.integer(RESTARTS, entry.restarts);
+            for (field, count) in self.counters.iter().filter(|(kind, _)| *kind == entry.name).flat_map(|(_, counters)| counters) {
+                fields.integer(*field, *count);
+            }
             rows.push(row(Some(("actor", &entry.name)), fields));
         }
         for output in self.outputs {
@@ -137,16 +142,17 @@ fn series(agent: &str, more: Option<(&str, &str)>) -> Series {
     Series::new(QOSD, [("source", agent)].into_iter().chain(more))
 }
 
-/// Reads what this process uses from `/proc/self/stat`, as proc(5) describes it.
+/// Reads what this process uses from `/proc/self`, as proc(5) describes it.
 pub fn usage() -> Option<Usage> {
     const TICKS_PER_SECOND: f64 = 100.0;
-    const PAGE: u64 = 4096;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let rss_kib: u64 = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?.parse().ok()?;
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The second field is a name in parentheses and may hold anything.
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
     let ticks = number(11)? + number(12)?;
-    Some(Usage { rss_bytes: number(21)? * PAGE, cpu: Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND) })
+    Some(Usage { rss_bytes: rss_kib * 1024, cpu: Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND) })
 }
 
 #[cfg(test)]

@@ -81,13 +81,13 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
         return Ok(Ended::Asked);
     }
     let (hooks, env) = (options.env.get(TEST_HOOKS).cloned(), options.env.clone());
-    let engines = options.kinds.iter().map(|kind| Arc::from(kind.open())).collect();
+    let engines = options.kinds.iter().map(|kind| (kind.name(), Arc::from(kind.open()))).collect();
     // No packet has been read and no thread started yet.
     privileges::drop_capabilities();
     let systemd = Systemd::connect(&env);
-    let parts = Arc::new(Parts::new(options, config, clock.clone())?);
+    let parts = Arc::new(Parts::new(options, config, engines, clock.clone())?);
     parts.account_for_absence().await?;
-    let children = parts.children(engines, &Resolver::start(clock.clone()), policy(hooks.as_deref()));
+    let children = parts.children(&Resolver::start(clock.clone()), policy(hooks.as_deref()));
 
     let (notice, notices) = watch::channel(Notice::Working);
     let supervisor = Supervisor::new(children, parts.view.clone(), notice, clock, rand::random);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 
 use super::{Assignment, Engine, Finding, Kind, Naming, Outcome, Shared, Slot};
-use crate::measurement::FieldInfo;
+use crate::measurement::{Counter, FieldInfo};
 use crate::settings::{self, KeyProblem};
 
 /// A kind without its types, as listed in [`super::KINDS`].
@@ -35,6 +35,8 @@ pub struct Reading {
 pub trait EngineSource: Send + Sync {
     /// A fresh engine, on the thread that calls.
     fn engine(&self, shared: Shared) -> Result<Box<dyn AnyEngine>, String>;
+    /// See [`Kind::counters`].
+    fn counters(&self) -> Vec<Counter>;
 }
 
 /// An engine without its types.
@@ -63,9 +65,9 @@ impl<K: Kind> AnyKind for Member<K> {
     }
 
     fn read(&self, agent: &str, probe: &str, table: config::Value) -> Result<Reading, Vec<KeyProblem>> {
-        let settings: K::Settings = settings::typed(table)?;
         let naming = Naming { agent: agent.to_owned(), kind: K::NAME, probe: probe.to_owned() };
-        let assignments = K::plan(&settings, &naming)?.into_iter().map(|planned| Arc::new(Assignment::new(K::NAME, planned))).collect();
+        let (settings, planned) = settings::typed_into(table, |settings: &K::Settings| K::plan(settings, &naming))?;
+        let assignments = planned.into_iter().map(|planned| Arc::new(Assignment::new(K::NAME, planned))).collect();
         let effective = toml::Table::try_from(&settings).map_err(|error| vec![KeyProblem::new("", error.to_string())])?;
         Ok(Reading { effective, assignments })
     }
@@ -80,6 +82,10 @@ struct Opened<K: Kind>(Arc<K::Lent>);
 impl<K: Kind> EngineSource for Opened<K> {
     fn engine(&self, shared: Shared) -> Result<Box<dyn AnyEngine>, String> {
         Ok(Box::new(Running::<K>(K::engine(Arc::clone(&self.0), shared)?)))
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        K::counters(&self.0)
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::measurement::FieldInfo;
+use crate::measurement::{Counter, FieldInfo};
 use crate::probe::{Kind, Naming, Planned, Shared};
 use crate::settings::KeyProblem;
 
@@ -43,6 +43,10 @@ impl Kind for Ping {
 
     fn open() -> Self::Lent {
         engine::Lent::open()
+    }
+
+    fn counters(lent: &Self::Lent) -> Vec<Counter> {
+        lent.counters()
     }
 
     fn engine(lent: Arc<Self::Lent>, shared: Shared) -> Result<Self::Engine, String> {

@@ -10,7 +10,7 @@ use qosd::config::{self, Config, Env};
 use qosd::influxdb::line::line;
 use qosd::measurement::{FieldInfo, FieldType, Row};
 use qosd::probe::ping::report::finding;
-use qosd::probe::ping::session::{Stamps, Tally};
+use qosd::probe::ping::run::{Stamps, Tally};
 use qosd::probe::{COMMON_FIELDS, KINDS, Naming, Outcome, Skip};
 use qosd::vitals;
 
@@ -20,7 +20,8 @@ const SHIPPED: &str = include_str!("../../config/qosd.toml");
 /// Every field of every measurement.
 fn fields() -> impl Iterator<Item = FieldInfo> {
     let kinds = KINDS.iter().flat_map(|kind| kind.fields());
-    COMMON_FIELDS.iter().chain(kinds).chain(vitals::FIELDS).copied()
+    let counters = KINDS.iter().flat_map(|kind| kind.open().counters()).map(|(field, _)| field.info());
+    COMMON_FIELDS.iter().chain(kinds).chain(vitals::FIELDS).copied().chain(counters)
 }
 
 fn word(kind: FieldType) -> &'static str {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{LocalBoxFuture, select_all};
@@ -19,27 +19,42 @@ use super::packet::{self, Family, Incoming};
 use super::port::{Port, Readiness};
 use super::report;
 use super::run::{Arrival, Departure, Spec, Tally};
-use super::session::{Answered, Request, RunId, Session, Step};
+use super::session::{Answered, Counters, Request, RunId, Session, Step};
 use super::settings::{Host, Job};
 use super::socket::{Channel, Denied, Identity, PERMISSION_FIX, Sockets};
 use super::wire::{self, Heard, Options};
 use crate::clock::Clock;
+use crate::measurement::{Counter, Field};
 use crate::probe::{ADDRESS, DNS_STALE, Engine, Finding, Outcome, Shared, Slot};
 use crate::resolve::{Resolved, Resolver};
 
 /// The network can make a receive buffer overflow as often as it likes; the log says so once in this time.
 const OVERFLOW_TOLD_EVERY: Duration = Duration::from_mins(1);
 
-/// What the service lends to every engine: the sockets, and whether their absence was told.
+/// Genuine replies to packets of runs that were already closed.
+pub const LATE_AFTER_CLOSE: Field<i64> = Field::integer("ping_late_after_close");
+/// Replies that claimed to answer a packet of ours and did not carry its token.
+pub const FORGED: Field<i64> = Field::integer("ping_forged");
+/// Replies and errors that belong to no packet of ours.
+pub const UNMATCHED: Field<i64> = Field::integer("ping_unmatched");
+
+/// What the service lends to every engine: the sockets, whether their absence was told, and what was counted.
 pub struct Lent {
     sockets: Arc<Sockets>,
     permission_told: std::sync::Once,
+    counted: Mutex<Counters>,
 }
 
 impl Lent {
     /// Opens what this process may.
     pub fn open() -> Self {
-        Self { sockets: Arc::new(Sockets::open(rand::random())), permission_told: std::sync::Once::new() }
+        Self { sockets: Arc::new(Sockets::open(rand::random())), permission_told: std::sync::Once::new(), counted: Mutex::default() }
+    }
+
+    /// What all engines together have counted.
+    pub fn counters(&self) -> Vec<Counter> {
+        let counted = *self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![(LATE_AFTER_CLOSE, counted.late_after_close), (FORGED, counted.forged), (UNMATCHED, counted.unmatched)]
     }
 }
 
@@ -165,6 +180,8 @@ impl PingEngine {
                 let mut state = self.0.state.borrow_mut();
                 state.listen(&self.0.clock);
                 state.act(&self.0.clock);
+                let counted = state.session.take_counters();
+                self.0.lent.counted.lock().unwrap_or_else(PoisonError::into_inner).add(counted);
                 state.session.wake()
             };
             self.wait(wake).await;

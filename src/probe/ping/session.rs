@@ -59,6 +59,15 @@ pub struct Counters {
     pub unmatched: u64,
 }
 
+impl Counters {
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, more: Self) {
+        self.late_after_close += more.late_after_close;
+        self.forged += more.forged;
+        self.unmatched += more.unmatched;
+    }
+}
+
 /// Something that happened to one packet, for whoever watches a run live.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answered {
@@ -183,9 +192,9 @@ impl Session {
         }
     }
 
-    /// What was counted so far.
-    pub fn counters(&self) -> Counters {
-        self.counters
+    /// What was counted since the last call.
+    pub fn take_counters(&mut self) -> Counters {
+        std::mem::take(&mut self.counters)
     }
 
     fn send(&mut self, now: Duration, id: RunId, token: u64) -> Option<Request> {

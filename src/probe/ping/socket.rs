@@ -18,8 +18,7 @@ use super::packet::Family;
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// How an operator gives qosd the right to send ICMP.
-pub const PERMISSION_FIX: &str =
-    "grant CAP_NET_RAW (the systemd unit does), or open datagram ICMP: sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"";
+pub const PERMISSION_FIX: &str = "grant CAP_NET_RAW (as its unit may, or `setcap cap_net_raw+ep` on the binary), or open datagram ICMP: sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"";
 
 /// Which socket a packet goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -124,7 +124,7 @@ fn a_reply_after_the_close_is_lost_and_counted_apart() {
     assert_eq!(bed.run(spec(1), &|_| vec![150 * MS]).silent, 1);
     let (at, request) = bed.due.pop().unwrap();
     bed.reply(&request, at);
-    assert_eq!(bed.session.counters(), Counters { late_after_close: 1, ..Counters::default() });
+    assert_eq!(bed.session.take_counters(), Counters { late_after_close: 1, ..Counters::default() });
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_forged_or_damaged_reply_is_not_believed() {
     assert!(session.reply(request.key, &genuine, arrival).is_some(), "the true one still counts");
     let Some(Step::Finished(_, tally)) = session.poll(100 * MS, || 1) else { panic!("still waiting") };
     assert_eq!((tally.rtts.len(), tally.corrupt, tally.stamps), (1, 1, Some(Stamps::User)));
-    assert_eq!(session.counters(), Counters { forged: 1, unmatched: 1, late_after_close: 0 });
+    assert_eq!(session.take_counters(), Counters { forged: 1, unmatched: 1, late_after_close: 0 });
 }
 
 #[test]
