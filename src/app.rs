@@ -16,6 +16,7 @@ use crate::journal::{Journal, JournalError, Mode};
 use crate::measurement::{Row, Series};
 use crate::probe::actor::{Probe, ProbeParts, RowSink};
 use crate::probe::ledger::{Counts, Ledger};
+use crate::probe::load::Load;
 use crate::probe::{AnyKind, Assignment, EngineSource, Finding, Shared, Skip};
 use crate::resolve::Resolver;
 use crate::status::{Board, ConfigStatus};
@@ -128,7 +129,8 @@ impl Parts {
         };
         let essential = Policy { healthy_after: probe_policy.healthy_after, ..Policy::ESSENTIAL };
         let writer = Child::new("writer", essential, Placement::OwnThread, move || Ok(Writer::new(writer.clone())));
-        let shared = Shared { clock: self.clock.clone(), resolver: resolver.clone() };
+        let load = Load::new(self.clock.clone());
+        let shared = Shared { clock: self.clock.clone(), resolver: resolver.clone(), load };
         let probes = self.engines.iter().zip(&self.ledgers).map(|((name, engines), (_, ledger))| {
             let parts = ProbeParts {
                 kind: name,
@@ -154,7 +156,7 @@ impl Parts {
         if !missed.slots.is_empty() || missed.gap.is_some() {
             tracing::warn!(slots = missed.slots.len(), gap = ?missed.gap, "slots were missed while no qosd ran");
         }
-        let skipped = |(series, time): (Series, Timestamp)| Row { series, time, fields: Finding::skipped(Skip::Restart).into_fields() };
+        let skipped = |(series, time): (Series, Timestamp)| Row { series, time, fields: Finding::skipped(Skip::Restart).into_fields(None) };
         let gap = missed.gap.map(|gap| vitals::gap(&lock(&self.config).agent.name, gap));
         self.journal.append(missed.slots.into_iter().map(skipped).chain(gap).collect());
         self.note_schedule();
@@ -217,7 +219,7 @@ impl Parts {
             let finding = Finding::skipped(Skip::Shutdown);
             for (series, time) in ledger.abandon(self.clock.now(), false) {
                 ledger.close(&series, time, finding.outcome);
-                self.outlet.send(Row { series, time, fields: finding.clone().into_fields() });
+                self.outlet.send(Row { series, time, fields: finding.clone().into_fields(None) });
             }
         }
         self.intake.hand_over(|rows| self.journal.append(rows));

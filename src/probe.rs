@@ -21,6 +21,7 @@ use crate::settings::KeyProblem;
 pub mod actor;
 mod assignment;
 pub mod ledger;
+pub mod load;
 mod member;
 pub mod ping;
 pub mod schedule;
@@ -28,6 +29,7 @@ pub mod summary;
 pub mod target;
 
 pub use assignment::{Assignment, Planned};
+use load::Load;
 pub use member::{AnyEngine, AnyKind, EngineSource, Member, Reading};
 
 /// Every kind of probe. Config, checks, command line and supervisor learn from this list what there is.
@@ -45,6 +47,8 @@ pub const ADDRESS: Field<String> = Field::text("address");
 pub const DNS_STALE: Field<i64> = Field::integer("dns_stale");
 /// Field of every row: 1 if a throughput test of ours overlapped the run, else 0.
 pub const LOADED: Field<i64> = Field::integer("loaded");
+/// Field of rows whose run a throughput test overlapped: which, as `kind/probe/target`.
+pub const LOAD_TEST: Field<String> = Field::text("load_test");
 /// Field of rows within an interval of a step of the wall clock: by how much it was stepped.
 pub const CLOCK_STEP: Field<f64> = Field::float("clock_step_ms");
 
@@ -52,8 +56,17 @@ pub const CLOCK_STEP: Field<f64> = Field::float("clock_step_ms");
 pub const CLOCK: Field<String> = Field::text("clock");
 
 /// The fields that rows of every kind may have.
-pub const COMMON_FIELDS: &[FieldInfo] =
-    &[RESULT.info(), RESULT_CODE.info(), ERROR.info(), ADDRESS.info(), DNS_STALE.info(), LOADED.info(), CLOCK_STEP.info(), CLOCK.info()];
+pub const COMMON_FIELDS: &[FieldInfo] = &[
+    RESULT.info(),
+    RESULT_CODE.info(),
+    ERROR.info(),
+    ADDRESS.info(),
+    DNS_STALE.info(),
+    LOADED.info(),
+    LOAD_TEST.info(),
+    CLOCK_STEP.info(),
+    CLOCK.info(),
+];
 
 /// How a run ended. The numbers are for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -195,10 +208,14 @@ impl Finding {
         Self::failed(Outcome::Skipped, reason.name())
     }
 
-    /// The fields of the row: outcome first, then what was measured.
-    pub fn into_fields(self) -> Fields {
+    /// The fields of the row: outcome first, then what was measured. `load` is the throughput test that overlapped the run.
+    pub fn into_fields(self, load: Option<String>) -> Fields {
         let mut fields = Fields::new();
-        fields.text(RESULT, self.outcome.name()).integer(RESULT_CODE, self.outcome.code()).integer(LOADED, 0);
+        fields.text(RESULT, self.outcome.name()).integer(RESULT_CODE, self.outcome.code());
+        fields.integer(LOADED, i64::from(load.is_some()));
+        if let Some(load) = load {
+            fields.text(LOAD_TEST, load);
+        }
         if self.outcome != Outcome::Ok
             && let Some(error) = self.error
         {
@@ -256,6 +273,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Names to addresses.
     pub resolver: Resolver,
+    /// Throughput tests.
+    pub load: Load,
 }
 
 /// A kind of probe.

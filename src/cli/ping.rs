@@ -14,6 +14,7 @@ use super::oneshot::{self, Output};
 use super::{FAILED, complain};
 use crate::clock::{Clock, millis};
 use crate::measurement::Row;
+use crate::probe::load::Load;
 use crate::probe::ping::Ping;
 use crate::probe::ping::engine::{Lent, PingEngine, Watcher};
 use crate::probe::ping::settings::Job;
@@ -156,7 +157,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
 
 async fn measure(assignments: &[Arc<Assignment>], watched: bool) -> Result<Vec<Row>, String> {
     let clock = Clock::system();
-    let shared = Shared { clock: clock.clone(), resolver: Resolver::start(clock.clone()) };
+    let shared = Shared { clock: clock.clone(), resolver: Resolver::start(clock.clone()), load: Load::new(clock.clone()) };
     let engine = PingEngine::new(Arc::new(Lent::open()), shared)?;
     if let Some(drive) = engine.drive() {
         actix_rt::spawn(drive);
@@ -166,7 +167,7 @@ async fn measure(assignments: &[Arc<Assignment>], watched: bool) -> Result<Vec<R
         let (engine, progress, time) = (engine.clone(), progress.clone(), clock.now().unix);
         async move {
             let finding = engine.measure(&job, progress.map(|progress| progress.watch(assignment, &job))).await;
-            Row { series: assignment.series.clone(), time, fields: finding.into_fields() }
+            Row { series: assignment.series.clone(), time, fields: finding.into_fields(None) }
         }
     });
     let rows = join_all(runs).await;

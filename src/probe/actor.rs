@@ -17,6 +17,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
 use super::ledger::{Closed, Due, Ledger};
+use super::load::Load;
 use super::{AnyEngine, Assignment, CLOCK, CLOCK_STEP, EngineSource, Finding, Outcome, Shared, Skip};
 use crate::clock::Timestamp;
 use crate::measurement::{Fields, Row, Series, Value};
@@ -177,7 +178,7 @@ impl Scheduler {
             }
             for due in due {
                 match due.skip {
-                    Some(reason) => self.close(&due.assignment.series, due.slot.time, Finding::skipped(reason), due.clock_step_ms),
+                    Some(reason) => self.close(&due.assignment.series, due.slot.time, Finding::skipped(reason), None, due.clock_step_ms),
                     None => runs.push(Rc::clone(self).run_slot(due).boxed_local()),
                 }
             }
@@ -189,7 +190,7 @@ impl Scheduler {
     /// One run, whatever comes of it.
     async fn run_slot(self: Rc<Self>, due: Due) {
         let Due { assignment, slot, clock_step_ms, .. } = due;
-        let engine = Rc::clone(&self.engine);
+        let (engine, began) = (Rc::clone(&self.engine), self.parts.shared.clock.now().mono);
         let running = async { engine.run(&assignment, slot).await };
         let limit = assignment.longest + RUN_GRACE;
         let finding = match tokio::time::timeout(limit, AssertUnwindSafe(running).catch_unwind()).await {
@@ -204,13 +205,14 @@ impl Scheduler {
                 Finding::failed(Outcome::LocalError, format!("the run did not end within {limit:?}"))
             }
         };
-        self.close(&assignment.series, slot.time, finding, clock_step_ms);
+        let load = self.parts.shared.load.overlapping(began, &Load::name(&assignment.series));
+        self.close(&assignment.series, slot.time, finding, load, clock_step_ms);
     }
 
     /// Writes the row of a slot, unless it has one already.
-    fn close(&self, series: &Series, time: Timestamp, finding: Finding, clock_step_ms: Option<f64>) {
+    fn close(&self, series: &Series, time: Timestamp, finding: Finding, load: Option<String>, clock_step_ms: Option<f64>) {
         let outcome = finding.outcome;
-        let mut fields = finding.into_fields();
+        let mut fields = finding.into_fields(load);
         if let Some(step) = clock_step_ms {
             fields.float(CLOCK_STEP, step);
         }
@@ -238,7 +240,7 @@ impl Scheduler {
     fn abandon(&self, reason: Skip, passed: bool) {
         let open = lock(&self.parts.ledger).abandon(self.parts.shared.clock.now(), passed);
         for (series, time) in open {
-            self.close(&series, time, Finding::skipped(reason), None);
+            self.close(&series, time, Finding::skipped(reason), None, None);
         }
     }
 }

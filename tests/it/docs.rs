@@ -196,7 +196,7 @@ fn the_worked_example_is_what_the_code_computes() {
         ..Tally::default()
     };
     let naming = Naming { agent: "rome-1".to_owned(), kind: "ping", probe: "core".to_owned() };
-    let fields = finding("192.0.2.1".parse().unwrap(), &tally).into_fields();
+    let fields = finding("192.0.2.1".parse().unwrap(), &tally).into_fields(None);
     let time = Timestamp::from_nanos(1_700_000_000_000_000_000);
     let row = Row { series: naming.series("192.0.2.1", "ipv4", &BTreeMap::new()), time, fields };
     let example = line(&row).unwrap();

@@ -106,7 +106,7 @@ impl PingEngine {
             waiting: HashMap::new(),
             overflow_told: None,
         };
-        let Shared { clock, resolver } = shared;
+        let Shared { clock, resolver, .. } = shared;
         Ok(Self(Rc::new(Inner { lent, clock, resolver, state: RefCell::new(state), readiness, started: Notify::new() })))
     }
 
