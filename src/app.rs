@@ -201,14 +201,15 @@ impl Parts {
         self.ledgers.iter().all(|(_, ledger)| lock(ledger).open() == 0)
     }
 
-    /// The last rows: every slot that is still open is skipped, everything is made durable, the stop noted as clean.
-    async fn close(&self) {
+    /// The last rows: every slot that is still open, or came due until `stopped` while its actor was away, is skipped;
+    /// everything is made durable, the stop noted as clean.
+    async fn close(&self, stopped: Moment) {
         for (_, ledger) in &self.ledgers {
             let mut ledger = lock(ledger);
             // From here on no actor can open or close a slot.
             ledger.lend();
             let finding = Finding::skipped(Skip::Shutdown);
-            for (series, time) in ledger.abandon(self.clock.now(), false) {
+            for (series, time) in ledger.abandon(stopped, true) {
                 ledger.close(&series, time, finding.outcome);
                 self.outlet.send(Row { series, time, fields: finding.clone().into_fields() });
             }

@@ -154,7 +154,7 @@ impl Service {
             }
             Turn::Fail(why) => {
                 tracing::error!(why, "qosd cannot go on");
-                self.parts.close().await;
+                self.parts.close(self.parts.clock.now()).await;
                 Ended::Failed
             }
         }
@@ -235,6 +235,7 @@ impl Service {
     /// Lets runs in flight end, for a moment, then makes everything durable. A second signal ends the waiting.
     async fn drain(&mut self) {
         systemd::stopping();
+        let stopped = self.parts.clock.now();
         self.supervisor.do_send(Drain);
         self.parts.draining.send_replace(true);
         let settled = async {
@@ -247,7 +248,7 @@ impl Service {
             _ = self.signals.term.recv() => tracing::info!("second signal, runs in flight are not waited for"),
             _ = self.signals.int.recv() => tracing::info!("second signal, runs in flight are not waited for"),
         }
-        self.parts.close().await;
+        self.parts.close(stopped).await;
     }
 }
 
