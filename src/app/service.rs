@@ -16,7 +16,7 @@ use crate::config;
 use crate::probe::schedule::Schedule;
 use crate::resolve::Resolver;
 use crate::status::server;
-use crate::supervisor::actor::{Drain, MOST_ABANDONED, Notice, ProvokeIn, Supervisor};
+use crate::supervisor::actor::{Drain, MOST_ABANDONED, Notice, ProvokeIn, Supervisor, View};
 use crate::supervisor::guard::{Guarded, install_panic_hook};
 use crate::supervisor::policy::Policy;
 use crate::supervisor::{Exit, Fault};
@@ -90,7 +90,7 @@ async fn serve(options: Options, signals: Signals) -> Result<Ended, StartError> 
     let task = actix_rt::spawn(Guarded::new(context, supervisor));
 
     let socket = lock_socket(&parts);
-    let hook = hooks.is_some().then(|| fault_hook(address.clone()));
+    let hook = hooks.is_some().then(|| fault_hook(address.clone(), parts.view.clone()));
     let reporter = Arc::clone(&parts);
     match server::serve(&socket, Arc::new(move || reporter.report()), hook) {
         Ok(server) => drop(actix_rt::spawn(server)),
@@ -114,15 +114,16 @@ fn policy(hooks: Option<&str>) -> Policy {
     Policy { healthy_after: healthy_after.unwrap_or(Policy::PROBE.healthy_after), ..Policy::PROBE }
 }
 
-fn fault_hook(supervisor: actix::Addr<Supervisor>) -> server::Hook {
+fn fault_hook(supervisor: actix::Addr<Supervisor>, view: View) -> server::Hook {
     Arc::new(move |actor, fault| {
+        let known = view.roster().entries().iter().any(|entry| entry.name == actor);
         let fault = match fault {
             "panic" => Fault::Panic,
             "block" => Fault::Block,
             "freeze" => Fault::Freeze,
             _ => return false,
         };
-        supervisor.try_send(ProvokeIn(actor.to_owned(), fault)).is_ok()
+        known && supervisor.try_send(ProvokeIn(actor.to_owned(), fault)).is_ok()
     })
 }
 
