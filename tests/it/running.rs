@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::daemon::{Daemon, Home, run};
+use crate::service::assert_soon;
 
 const SECOND: i64 = 1_000_000_000;
 /// Eight series with a slot a second.
@@ -24,8 +25,6 @@ timeout = "300ms"
 "#;
 /// How long an actor has to live to be healthy.
 const HEALTHY: Duration = Duration::from_millis(50);
-/// How soon it has to be back after its first failure.
-const SOON: Duration = Duration::from_millis(200);
 
 /// How many faults of a kind: more when it is to be proven.
 fn faults() -> usize {
@@ -71,9 +70,7 @@ fn panics_injected_into_the_running_service_are_over_soon_and_leave_no_gap() {
                 away
             })
             .collect();
-        away.sort_unstable();
-        println!("{actor}: back after {:?} in the middle, {:?} at most", away[away.len() / 2], away[away.len() - 1]);
-        assert!(away[away.len() - 1] <= SOON, "{actor} was away for {:?}", away[away.len() - 1]);
+        assert_soon(actor, &mut away);
     }
     let restarts = faults() as u64;
     assert_eq!((daemon.actor("ping"), daemon.actor("writer")), ((restarts, true), (restarts, true)));
@@ -104,16 +101,17 @@ fn slots_missed_while_killed_are_skipped_rows_and_a_clean_stop_leaves_none() {
     let daemon = home.start();
     until_rows(&daemon, 16);
     daemon.kill();
-    let known = home.rows().len();
+    let killed = Instant::now();
     // Dead for a while: these slots are to be told.
     thread::sleep(Duration::from_millis(2500));
     let daemon = home.start();
+    let dead = killed.elapsed();
     until_rows(&daemon, 16);
     daemon.stop();
-    let skipped = gapless(&home, 8);
-    let restart = skipped.get("restart").copied().unwrap_or_default();
-    // Each series misses two or three slots, and may have had one in flight.
-    assert!((16..=32).contains(&restart), "{restart} slots of 8 series missed in 2.5 s, {known} rows before");
+    // No slot is missing, so each that was missed has its row. There are not more: each series may have had one in flight.
+    let restart = gapless(&home, 8).get("restart").copied().unwrap_or_default();
+    let most = 8 * (dead.as_secs() as usize + 2);
+    assert!((16..=most).contains(&restart), "{restart} slots of 8 series missed in {dead:?}");
 
     let rows = home.rows().len();
     thread::sleep(Duration::from_millis(1500));
@@ -192,7 +190,7 @@ fn a_log_that_nobody_reads_any_more_harms_nothing() {
     let home = Home::new(PROBE);
     let daemon = home.start_unheard();
     until_rows(&daemon, 8);
-    assert!(daemon.panic("ping") <= SOON);
+    daemon.panic("ping");
     daemon.signal(Signal::SIGUSR1);
     until_rows(&daemon, 24);
     assert_eq!((daemon.actor("ping"), daemon.actor("writer")), ((1, true), (0, true)));

@@ -18,10 +18,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::database::{Database, key};
-use crate::service::{Service, World, silence_provoked_panics, supervise};
-
-/// How soon an actor has to be back after its first failure.
-const SOON: Duration = Duration::from_millis(200);
+use crate::service::{Service, World, assert_soon, silence_provoked_panics, supervise};
 
 /// How an actor of these tests fails.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -237,9 +234,7 @@ fn a_hundred_panics_in_an_actor_cost_nobody_else_a_slot_and_each_is_over_soon() 
                 // It has to live for a moment to count as healthy.
                 sleep(Duration::from_millis(2)).await;
             }
-            away.sort();
-            println!("{actor}: back after {:?} in the middle, {:?} at most", away[50], away[99]);
-            assert!(away[99] <= SOON, "{actor} was away for {:?}", away[99]);
+            assert_soon(actor, &mut away);
         }
         assert_eq!(["toy", "writer", "other"].map(|actor| service.actor(actor).restarts), [100, 100, 0]);
         assert_eq!(service.view.abandoned(), 0);
