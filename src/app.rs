@@ -152,14 +152,24 @@ impl Parts {
             // Before the first row: a new output starts now.
             self.journal.output(&output.name, output.replay).await?;
         }
-        let missed = self.journal.missed().await?;
-        if !missed.slots.is_empty() || missed.gap.is_some() {
+        let now = self.clock.now();
+        let missed = self.journal.missed(now.unix).await?;
+        let killed = !missed.slots.is_empty() || missed.gap.is_some();
+        if killed {
             tracing::warn!(slots = missed.slots.len(), gap = ?missed.gap, "slots were missed while no qosd ran");
         }
         let skipped = |(series, time): (Series, Timestamp)| Row { series, time, fields: Finding::skipped(Skip::Restart).into_fields(None) };
         let gap = missed.gap.map(|gap| vitals::gap(&lock(&self.config).agent.name, gap));
         self.journal.append(missed.slots.into_iter().map(skipped).chain(gap).collect());
         self.note_schedule();
+        if killed {
+            // The ledgers go on where the account of the missed slots ends: the actors are not there yet.
+            let plan = self.plan.borrow().clone();
+            for (kind, ledger) in &self.ledgers {
+                let own: Vec<_> = plan.iter().filter(|assignment| assignment.kind == *kind).cloned().collect();
+                lock(ledger).assign(&own, now);
+            }
+        }
         Ok(())
     }
 
@@ -210,14 +220,15 @@ impl Parts {
         self.ledgers.iter().all(|(_, ledger)| lock(ledger).open() == 0)
     }
 
-    /// The last rows: every slot that is still open is skipped, everything is made durable, the stop noted as clean.
-    async fn close(&self) {
+    /// The last rows: every slot that is still open, or came due until `stopped` while its actor was away, is skipped;
+    /// everything is made durable, the stop noted as clean.
+    async fn close(&self, stopped: Moment) {
         for (_, ledger) in &self.ledgers {
             let mut ledger = lock(ledger);
             // From here on no actor can open or close a slot.
             ledger.lend();
             let finding = Finding::skipped(Skip::Shutdown);
-            for (series, time) in ledger.abandon(self.clock.now(), false) {
+            for (series, time) in ledger.abandon(stopped, true) {
                 ledger.close(&series, time, finding.outcome);
                 self.outlet.send(Row { series, time, fields: finding.clone().into_fields(None) });
             }

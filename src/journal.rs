@@ -307,11 +307,11 @@ impl Journal {
         self.change(|inbox, now| inbox.schedule(series, today, now));
     }
 
-    /// The slots that the process before this one scheduled, or would have, without a row, from its last schedule until now.
-    /// Nothing after a clean stop.
-    pub async fn missed(&self) -> Result<Missed, JournalError> {
-        self.ask(|shared| {
-            let now = shared.clock.now().unix;
+    /// The slots that the process before this one scheduled, or would have, without a row, from its last schedule up to and
+    /// with `now`. Nothing after a clean stop.
+    pub async fn missed(&self, now: Timestamp) -> Result<Missed, JournalError> {
+        self.ask(move |shared| {
+            let now = now.plus(Duration::from_nanos(1));
             let Some(until) = shared.previous.rows_until(now) else { return Ok(Missed::default()) };
             let mut present = HashSet::new();
             let promised: HashSet<i64> = shared.previous.promises.iter().map(|promise| promise.id).collect();

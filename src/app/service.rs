@@ -16,7 +16,7 @@ use crate::config;
 use crate::probe::schedule::Schedule;
 use crate::resolve::Resolver;
 use crate::status::server;
-use crate::supervisor::actor::{Drain, MOST_ABANDONED, Notice, ProvokeIn, Supervisor};
+use crate::supervisor::actor::{Drain, MOST_ABANDONED, Notice, ProvokeIn, Supervisor, View};
 use crate::supervisor::guard::{Guarded, install_panic_hook};
 use crate::supervisor::policy::Policy;
 use crate::supervisor::{Exit, Fault};
@@ -96,7 +96,7 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     let task = actix_rt::spawn(Guarded::new(context, supervisor));
 
     let socket = socket_path(&parts);
-    let hook = hooks.is_some().then(|| fault_hook(address.clone()));
+    let hook = hooks.is_some().then(|| fault_hook(address.clone(), parts.view.clone()));
     let reporter = Arc::clone(&parts);
     match server::serve(&socket, Arc::new(move || reporter.report()), hook) {
         Ok(server) => drop(actix_rt::spawn(server)),
@@ -136,15 +136,16 @@ fn policy(hooks: Option<&str>) -> Policy {
     Policy { healthy_after: healthy_after.unwrap_or(Policy::PROBE.healthy_after), ..Policy::PROBE }
 }
 
-fn fault_hook(supervisor: actix::Addr<Supervisor>) -> server::Hook {
+fn fault_hook(supervisor: actix::Addr<Supervisor>, view: View) -> server::Hook {
     Arc::new(move |actor, fault| {
+        let known = view.roster().entries().iter().any(|entry| entry.name == actor);
         let fault = match fault {
             "panic" => Fault::Panic,
             "block" => Fault::Block,
             "freeze" => Fault::Freeze,
             _ => return false,
         };
-        supervisor.try_send(ProvokeIn(actor.to_owned(), fault)).is_ok()
+        known && supervisor.try_send(ProvokeIn(actor.to_owned(), fault)).is_ok()
     })
 }
 
@@ -177,7 +178,7 @@ impl Service {
             }
             Turn::Fail(why) => {
                 tracing::error!(why, "qosd cannot go on");
-                self.parts.close().await;
+                self.parts.close(self.parts.clock.now()).await;
                 Ended::Failed
             }
         }
@@ -261,6 +262,7 @@ impl Service {
     /// Lets runs in flight end, for a moment, then makes everything durable. A second signal ends the waiting.
     async fn drain(&mut self) {
         self.systemd.stopping();
+        let stopped = self.parts.clock.now();
         self.supervisor.do_send(Drain);
         self.parts.draining.send_replace(true);
         let settled = async {
@@ -273,7 +275,7 @@ impl Service {
             _ = self.signals.term.recv() => tracing::info!("second signal, runs in flight are not waited for"),
             _ = self.signals.int.recv() => tracing::info!("second signal, runs in flight are not waited for"),
         }
-        self.parts.close().await;
+        self.parts.close(stopped).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! `qosd status`: asks the running service over its state socket.
 
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -66,17 +67,15 @@ struct Output {
 }
 
 /// Asks and shows; the result is the exit status.
-#[expect(clippy::print_stdout, reason = "that is what it is for")]
 pub(super) fn run(config: &Path, env: &Env, json: bool) -> anyhow::Result<u8> {
     let socket = super::load(config, env)?.socket_path();
     let text = System::new().block_on(ask(&socket)).with_context(|| format!("no qosd answers on {}", socket.display()))?;
-    if json {
-        println!("{text}");
-    } else {
-        let report = serde_json::from_str(&text).context("the service speaks another version of qosd")?;
-        println!("{}", show(&report));
+    let shown = if json { text } else { show(&serde_json::from_str(&text).context("the service speaks another version of qosd")?) };
+    match writeln!(std::io::stdout().lock(), "{shown}") {
+        // Whoever closed the pipe wanted no more.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(OK),
     }
-    Ok(OK)
 }
 
 async fn ask(socket: &Path) -> anyhow::Result<String> {

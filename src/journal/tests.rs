@@ -255,7 +255,7 @@ fn every(seconds: u64) -> Schedule {
 async fn slots_that_a_killed_process_left_without_a_row_are_told_exactly() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path(), Mode::Inline);
-    assert_eq!(journal.missed().await.unwrap(), Missed::default(), "a new journal missed nothing");
+    assert_eq!(journal.missed(at(0)).await.unwrap(), Missed::default(), "a new journal missed nothing");
     let (a, b) = (row("a", 0).series, row("b", 0).series);
     journal.scheduled(vec![(a.clone(), every(10)), (b.clone(), every(30))]);
     tokio::time::advance(Duration::from_secs(45)).await;
@@ -266,26 +266,26 @@ async fn slots_that_a_killed_process_left_without_a_row_are_told_exactly() {
     let after = open_at(copy.path(), Mode::Inline, 60);
     let mut expected: Vec<(Series, Timestamp)> = Vec::new();
     let mut slot = first.plus(Duration::from_secs(30));
-    while slot < at(60) {
+    while slot <= at(60) {
         expected.push((a.clone(), slot));
         slot = every(10).after(slot);
     }
     let mut slot = every(30).after(every(30).after(at(0)));
-    while slot < at(60) {
+    while slot <= at(60) {
         expected.push((b.clone(), slot));
         slot = every(30).after(slot);
     }
-    let mut missed = after.missed().await.unwrap();
+    let mut missed = after.missed(at(60)).await.unwrap();
     missed.slots.sort();
     expected.sort();
     assert_eq!(missed, Missed { slots: expected.clone(), gap: None });
     after.append(missed.slots.into_iter().map(|(series, time)| Row { series, time, ..row("a", 0) }).collect());
     drop(after);
     let again = open_at(copy.path(), Mode::Inline, 60);
-    assert_eq!(again.missed().await.unwrap(), Missed::default(), "what was told and appended is not missed twice");
+    assert_eq!(again.missed(at(60)).await.unwrap(), Missed::default(), "what was told and appended is not missed twice");
     journal.close().await.unwrap();
     drop(journal);
-    assert_eq!(open_at(dir.path(), Mode::Inline, 900).missed().await.unwrap(), Missed::default(), "nor after a clean stop");
+    assert_eq!(open_at(dir.path(), Mode::Inline, 900).missed(at(900)).await.unwrap(), Missed::default(), "nor after a clean stop");
 }
 
 fn exported(dir: &Path, filter: &Filter, format: Format) -> String {

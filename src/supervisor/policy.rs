@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the first end, or one after a healthy time | a new start after `first` |
 //! | each further end | twice the wait, up to `most` |
-//! | more than `limit` ends within its span | the end of the process, for systemd to start it again |
+//! | more than `limit` ends within its span, with no healthy time in between | the end of the process, for systemd to start it again |
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct Policy {
     pub most: Duration,
     /// An actor that lived this long was healthy: its next end counts as the first.
     pub healthy_after: Duration,
-    /// How often it may end, if not for ever.
+    /// How often it may end without having been healthy, if not for ever.
     pub limit: Option<Limit>,
 }
 
@@ -36,8 +36,9 @@ impl Policy {
     pub const PROBE: Self =
         Self { first: Duration::from_millis(100), most: Duration::from_secs(30), healthy_after: Duration::from_secs(10), limit: None };
 
-    /// For the writer: without it qosd is of no use, so a fresh process is tried.
-    pub const ESSENTIAL: Self = Self { limit: Some(Limit { ends: 10, within: Duration::from_mins(1) }), ..Self::PROBE };
+    /// For the writer: without it qosd is of no use, so a fresh process is tried. The waits before the sixth end take 3 s; those
+    /// before many more would outlast the span, and the limit never be reached.
+    pub const ESSENTIAL: Self = Self { limit: Some(Limit { ends: 5, within: Duration::from_mins(1) }), ..Self::PROBE };
 }
 
 /// What follows.
@@ -59,7 +60,10 @@ pub struct History {
 impl History {
     /// An actor ended at `now` after it had lived for `lived`; `fraction` in `0.0..1.0` spreads the waits.
     pub fn ended(&mut self, policy: &Policy, now: Duration, lived: Duration, fraction: f64) -> Decision {
-        self.in_a_row = if lived >= policy.healthy_after { 1 } else { self.in_a_row.saturating_add(1) };
+        if lived >= policy.healthy_after {
+            *self = Self::default();
+        }
+        self.in_a_row = self.in_a_row.saturating_add(1);
         if let Some(limit) = policy.limit {
             self.ends.push_back(now);
             while self.ends.front().is_some_and(|first| now.saturating_sub(*first) > limit.within) {
@@ -115,10 +119,31 @@ mod tests {
     fn the_writer_beyond_its_limit_ends_the_process() {
         let mut history = History::default();
         let mut at = |now| history.ended(&Policy::ESSENTIAL, now, Duration::ZERO, 0.0);
-        for _ in 0..10 {
+        for _ in 0..5 {
             assert_ne!(at(SECOND), Decision::Escalate);
         }
         assert_eq!(at(2 * SECOND), Decision::Escalate);
         assert_ne!(at(100 * SECOND), Decision::Escalate, "the old ends are forgotten");
+    }
+
+    #[test]
+    fn the_writers_own_waits_do_not_keep_it_from_its_limit() {
+        for (lived, fraction) in [(Duration::ZERO, 0.0), (Duration::ZERO, 1.0), (9 * SECOND, 0.0)] {
+            let (mut history, mut now, mut ends) = (History::default(), lived, 1);
+            while let Decision::Restart(after) = history.ended(&Policy::ESSENTIAL, now, lived, fraction) {
+                (now, ends) = (now + after + lived, ends + 1);
+                assert!(ends < 100, "started again for ever");
+            }
+            assert_eq!(ends, 6);
+        }
+    }
+
+    #[test]
+    fn a_writer_that_was_healthy_in_between_is_not_given_up() {
+        let mut history = History::default();
+        for second in 0..100 {
+            let now = SECOND * second;
+            assert_ne!(history.ended(&Policy::ESSENTIAL, now, Policy::ESSENTIAL.healthy_after, 0.0), Decision::Escalate);
+        }
     }
 }

@@ -1,9 +1,18 @@
 //! Tests without privileges.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, as it should")]
+#![allow(clippy::print_stdout, reason = "figures that `--nocapture` shows")]
 
+mod command_line;
 mod config;
+mod daemon;
+mod database;
 mod docs;
 mod influxdb_client;
+mod pipeline;
+mod running;
 mod scripted_server;
+mod service;
+mod supervision;
+mod toy;
 mod writer;
