@@ -154,21 +154,18 @@ impl Parts {
         }
         let now = self.clock.now();
         let missed = self.journal.missed(now.unix).await?;
-        let killed = !missed.slots.is_empty() || missed.gap.is_some();
-        if killed {
+        if !missed.slots.is_empty() || missed.gap.is_some() {
             tracing::warn!(slots = missed.slots.len(), gap = ?missed.gap, "slots were missed while no qosd ran");
         }
         let skipped = |(series, time): (Series, Timestamp)| Row { series, time, fields: Finding::skipped(Skip::Restart).into_fields(None) };
         let gap = missed.gap.map(|gap| vitals::gap(&lock(&self.config).agent.name, gap));
         self.journal.append(missed.slots.into_iter().map(skipped).chain(gap).collect());
         self.note_schedule();
-        if killed {
-            // The ledgers go on where the account of the missed slots ends: the actors are not there yet.
-            let plan = self.plan.borrow().clone();
-            for (kind, ledger) in &self.ledgers {
-                let own: Vec<_> = plan.iter().filter(|assignment| assignment.kind == *kind).cloned().collect();
-                lock(ledger).assign(&own, now);
-            }
+        // The ledgers go on where the account of the missed slots ends: the actors are not there yet.
+        let plan = self.plan.borrow().clone();
+        for (kind, ledger) in &self.ledgers {
+            let own: Vec<_> = plan.iter().filter(|assignment| assignment.kind == *kind).cloned().collect();
+            lock(ledger).assign(&own, now);
         }
         Ok(())
     }

@@ -131,7 +131,9 @@ impl Scheduler {
         let mut plan = self.parts.plan.clone();
         let mut draining = self.parts.draining.clone();
         let mut runs: Runs = FuturesUnordered::new();
-        self.abandon(Skip::Restart, true);
+        if self.generation > Ledger::FIRST {
+            self.abandon(Skip::Restart, true);
+        }
         self.assign(&plan.borrow_and_update());
         while !*draining.borrow_and_update() {
             self.take_due(&mut runs);

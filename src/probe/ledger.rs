@@ -90,6 +90,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// The generation of the first actor: nobody was there before it who could have left something open.
+    pub const FIRST: u64 = 1;
+
     /// Lends the ledger to a new actor; those before it are refused from now on.
     pub fn lend(&mut self) -> u64 {
         self.generation += 1;
