@@ -208,6 +208,9 @@ impl Parts {
         self.outputs.send_replace(Arc::new(outputs(&new)));
         *lock(&self.config_status) = config_status(&self.options, self.clock.now().unix);
         let log = new.log.clone();
+        if log.format != lock(&self.config).log.format {
+            tracing::warn!("the new log.format is used from the next start on");
+        }
         *lock(&self.config) = new;
         log
     }
@@ -219,19 +222,26 @@ impl Parts {
 
     /// The last rows: every slot that is still open, or came due until `stopped` while its actor was away, is skipped;
     /// everything is made durable, the stop noted as clean.
-    async fn close(&self, stopped: Moment) {
+    ///
+    /// After a failure the stop is not clean: the next qosd tells what was missed until then.
+    async fn close(&self, stopped: Moment, clean: bool) {
         for (_, ledger) in &self.ledgers {
             let mut ledger = lock(ledger);
             // From here on no actor can open or close a slot.
             ledger.lend();
             let finding = Finding::skipped(Skip::Shutdown);
-            for (series, time) in ledger.abandon(stopped, true) {
-                ledger.close(&series, time, finding.outcome);
-                self.outlet.send(Row { series, time, fields: finding.clone().into_fields(None) });
+            let mut open = ledger.abandon(stopped, true);
+            while !open.is_empty() {
+                for (series, time) in open {
+                    ledger.close(&series, time, finding.outcome);
+                    self.outlet.send(Row { series, time, fields: finding.clone().into_fields(None) });
+                }
+                open = ledger.abandon(stopped, true);
             }
         }
         self.intake.hand_over(|rows| self.journal.append(rows));
-        match tokio::time::timeout(LAST_COMMIT, self.journal.close()).await {
+        let committed = async { if clean { self.journal.close().await } else { self.journal.flush().await } };
+        match tokio::time::timeout(LAST_COMMIT, committed).await {
             Ok(Ok(())) => tracing::info!("journal closed"),
             Ok(Err(error)) => tracing::error!(%error, "the last rows are not durable"),
             Err(_) => tracing::error!("the disk took too long for the last rows"),

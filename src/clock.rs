@@ -1,4 +1,4 @@
-//! The two clocks: the wall clock that stamps slots, and the monotonic clock that paces them.
+//! The clocks: the wall clock that stamps slots, and the monotonic clock that paces them.
 //!
 //! Cores never read a clock; shells ask a [`Clock`] for a [`Moment`] and pass it on. In tests the clock follows tokio's
 //! paused time, so a virtual day passes in a second.
@@ -70,22 +70,30 @@ pub fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Both clocks, read together.
+/// The clocks, read together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The wall clock.
     pub unix: Timestamp,
-    /// The monotonic clock, since an arbitrary origin of the process.
+    /// The monotonic clock, since an arbitrary origin of the process. Stands still while the host sleeps.
     pub mono: Duration,
+    /// As the monotonic clock, but goes on while the host sleeps.
+    pub boot: Duration,
 }
 
 impl Moment {
-    /// Both clocks this much later, if no clock is stepped.
+    /// All clocks this much later, if none is stepped.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self { unix: self.unix.plus(duration), mono: self.mono.saturating_add(duration) }
+        let Self { unix, mono, boot } = self;
+        Self { unix: unix.plus(duration), mono: mono.saturating_add(duration), boot: boot.saturating_add(duration) }
     }
 }
+
+/// Readings of several clocks that took no longer than this belong together.
+const TOGETHER: Duration = Duration::from_micros(20);
+/// How often they are read again on a busy host.
+const ATTEMPTS: u32 = 5;
 
 /// Where shells read the time.
 #[derive(Clone, Debug)]
@@ -108,14 +116,22 @@ impl Clock {
         Self { origin: Instant::now(), virtual_start: Some(start), unsynced: Arc::default() }
     }
 
-    /// Reads both clocks.
+    /// Reads the clocks.
     pub fn now(&self) -> Moment {
-        let mono = self.origin.elapsed();
-        let unix = match self.virtual_start {
-            Some(start) => start.plus(mono),
-            None => system_time(),
-        };
-        Moment { unix, mono }
+        let mut before = self.origin.elapsed();
+        if let Some(start) = self.virtual_start {
+            return Moment { unix: start.plus(before), mono: before, boot: before };
+        }
+        for _ in 0..ATTEMPTS {
+            let (unix, boot) = (system_time(), since_boot());
+            let after = self.origin.elapsed();
+            if after.saturating_sub(before) <= TOGETHER {
+                return Moment { unix, mono: after, boot: boot.unwrap_or(after) };
+            }
+            // This thread was put aside in between: what was read does not belong together.
+            before = after;
+        }
+        Moment { unix: system_time(), mono: before, boot: since_boot().unwrap_or(before) }
     }
 
     /// Looks whether the wall clock is set, for [`Clock::is_unsynced`] of all clones.
@@ -142,6 +158,10 @@ fn system_time() -> Timestamp {
         Ok(since) => nanos(since),
         Err(before) => -nanos(before.duration()),
     })
+}
+
+fn since_boot() -> Option<Duration> {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok().map(Duration::from)
 }
 
 #[cfg(test)]

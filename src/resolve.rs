@@ -25,6 +25,8 @@ const STALE_FOR: Duration = Duration::from_hours(24);
 const LONGEST_TTL: Duration = Duration::from_hours(1);
 /// A name that did not exist may exist soon.
 const LONGEST_NEGATIVE_TTL: Duration = Duration::from_secs(10);
+/// The network can change addresses as often as it likes; the log says so at INFO once in this time.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// How many names are remembered with their last good address.
 const REMEMBERED: usize = 65_536;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -74,6 +76,8 @@ struct Shared {
     clock: Clock,
     system: Mutex<System>,
     last_good: Mutex<HashMap<(String, Wanted), (IpAddr, Duration)>>,
+    /// When a changed address was last told, whoever's it was: names whose answers rotate are no news.
+    told: Mutex<Option<Duration>>,
 }
 
 /// What the system's configuration makes, until it changes.
@@ -86,7 +90,7 @@ struct System {
 impl Resolver {
     /// With a thread of its own, which lives as long as the process.
     pub fn start(clock: Clock) -> Self {
-        let shared = Shared { clock, system: Mutex::default(), last_good: Mutex::default() };
+        let shared = Shared { clock, system: Mutex::default(), last_good: Mutex::default(), told: Mutex::default() };
         Self { shared: Arc::new(shared), thread: Arbiter::new().handle() }
     }
 
@@ -130,6 +134,16 @@ impl Shared {
         Ok(resolver)
     }
 
+    fn tell_change(&self, name: &str, before: IpAddr, address: IpAddr, now: Duration) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| now.saturating_sub(told) > TOLD_EVERY) {
+            *told = Some(now);
+            tracing::info!(name, %before, %address, "address of a name changed");
+        } else {
+            tracing::debug!(name, %before, %address, "address of a name changed");
+        }
+    }
+
     /// Chooses among fresh addresses, the one in use first, or falls back to the last good one.
     fn judge(&self, name: &str, wanted: Wanted, addresses: Result<Vec<IpAddr>, ResolveError>) -> Result<Resolved, ResolveError> {
         let now = self.clock.now().mono;
@@ -142,7 +156,7 @@ impl Shared {
                 let chosen = in_use.filter(|address| addresses.contains(address)).or_else(|| addresses.iter().min().copied());
                 let address = chosen.ok_or_else(|| ResolveError::NoAddress(name.to_owned(), "an empty answer".to_owned()))?;
                 if let Some(before) = in_use.filter(|before| *before != address) {
-                    tracing::info!(name, %before, %address, "address of a name changed");
+                    self.tell_change(name, before, address, now);
                 }
                 if last_good.len() < REMEMBERED || known.is_some() {
                     last_good.insert(key, (address, now));
@@ -177,7 +191,7 @@ mod tests {
     use super::*;
 
     fn shared() -> Shared {
-        Shared { clock: Clock::system(), system: Mutex::default(), last_good: Mutex::default() }
+        Shared { clock: Clock::system(), system: Mutex::default(), last_good: Mutex::default(), told: Mutex::default() }
     }
 
     fn ip(text: &str) -> IpAddr {

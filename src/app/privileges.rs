@@ -6,7 +6,7 @@ use caps::CapSet;
 pub(super) fn drop_capabilities() {
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
         if let Err(error) = caps::clear(None, set) {
-            tracing::debug!(?set, %error, "capabilities cannot be dropped");
+            tracing::warn!(?set, %error, "capabilities cannot be dropped");
         }
     }
 }

@@ -86,7 +86,12 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     privileges::drop_capabilities();
     let systemd = Systemd::connect(&env);
     let parts = Arc::new(Parts::new(options, config, engines, clock.clone())?);
-    parts.account_for_absence().await?;
+    tokio::select! {
+        accounted = parts.account_for_absence() => accounted?,
+        // Nothing runs yet, and what was missed is told by the next one.
+        _ = signals.term.recv() => return Ok(Ended::Asked),
+        _ = signals.int.recv() => return Ok(Ended::Asked),
+    }
     let children = parts.children(&Resolver::start(clock.clone()), policy(hooks.as_deref()));
 
     let (notice, notices) = watch::channel(Notice::Working);
@@ -98,15 +103,24 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     let socket = socket_path(&parts);
     let hook = hooks.is_some().then(|| fault_hook(address.clone(), parts.view.clone()));
     let reporter = Arc::clone(&parts);
-    match server::serve(&socket, Arc::new(move || reporter.report()), hook) {
-        Ok(server) => drop(actix_rt::spawn(server)),
-        Err(error) => tracing::error!(error = crate::settings::explain(&error), "no state socket, `qosd status` will not work"),
-    }
+    let outcome = server::serve(&socket, Arc::new(move || reporter.report()), hook);
+    let own_socket = match outcome {
+        Ok(server) => {
+            actix_rt::spawn(server);
+            Some(socket)
+        }
+        Err(error) => {
+            tracing::error!(error = crate::settings::explain(&error), "no state socket, `qosd status` will not work");
+            None
+        }
+    };
 
     let service = Service { parts, supervisor: address, task, notices, signals, telemetry, systemd };
     let ended = service.live().await;
-    // The socket goes with the process that made it; nobody else's is touched.
-    let _ = std::fs::remove_file(&socket);
+    if let Some(socket) = own_socket {
+        // It may be gone already, which is as good.
+        let _ = std::fs::remove_file(socket);
+    }
     Ok(ended)
 }
 
@@ -167,7 +181,10 @@ enum Turn {
 
 impl Service {
     async fn live(mut self) -> Ended {
-        self.wait_for_actors().await;
+        if self.wait_for_actors().await {
+            self.drain().await;
+            return Ended::Asked;
+        }
         self.systemd.ready(&self.parts.summary());
         tracing::info!(series = self.parts.plan.borrow().len(), "qosd is ready");
         match self.main_loop().await {
@@ -178,20 +195,29 @@ impl Service {
             }
             Turn::Fail(why) => {
                 tracing::error!(why, "qosd cannot go on");
-                self.parts.close(self.parts.clock.now()).await;
+                self.parts.close(self.parts.clock.now(), false).await;
                 Ended::Failed
             }
         }
     }
 
-    async fn wait_for_actors(&self) {
+    /// Waits for the actors, for a while; true if qosd is to stop meanwhile.
+    async fn wait_for_actors(&mut self) -> bool {
+        let view = &self.parts.view;
         let working = async {
-            while !self.parts.view.roster().all_working() || self.parts.view.roster().entries().is_empty() {
+            while !view.roster().all_working() || view.roster().entries().is_empty() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        if timeout(START, working).await.is_err() {
-            tracing::warn!("not every actor works yet");
+        tokio::select! {
+            outcome = timeout(START, working) => {
+                if outcome.is_err() {
+                    tracing::warn!("not every actor works yet");
+                }
+                false
+            }
+            _ = self.signals.term.recv() => true,
+            _ = self.signals.int.recv() => true,
         }
     }
 
@@ -275,7 +301,7 @@ impl Service {
             _ = self.signals.term.recv() => tracing::info!("second signal, runs in flight are not waited for"),
             _ = self.signals.int.recv() => tracing::info!("second signal, runs in flight are not waited for"),
         }
-        self.parts.close(stopped).await;
+        self.parts.close(stopped, true).await;
     }
 }
 

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
@@ -16,13 +16,14 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
-use super::ledger::{Closed, Due, Ledger};
+use super::ledger::{Closed, Due, Ledger, Tenure};
 use super::load::Load;
 use super::{AnyEngine, Assignment, CLOCK, CLOCK_STEP, EngineSource, Finding, Outcome, Shared, Skip};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::measurement::{Fields, Row, Series, Value};
 use crate::supervisor::guard::explain_panic;
 use crate::supervisor::{Check, Provoke};
+use crate::vitals;
 
 /// The longest sleep, so that a stepped clock is noticed and progress is seen.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -62,20 +63,17 @@ pub struct ProbeParts {
 
 /// The actor.
 pub struct Probe {
-    parts: ProbeParts,
-    engine: Rc<dyn AnyEngine>,
-    generation: u64,
-    progress: Rc<Cell<Duration>>,
-    frozen: Rc<Cell<bool>>,
+    scheduler: Rc<Scheduler>,
 }
 
 impl Probe {
     /// A fresh one, for every start.
     pub fn new(parts: ProbeParts) -> Result<Self, String> {
+        // Before the engine: a start that hangs, is given up and comes to itself again must not take the ledger from its successor.
+        let tenure = Tenure::begin(&parts.ledger);
         let engine = parts.engines.engine(parts.shared.clone())?.into();
-        let generation = lock(&parts.ledger).lend();
-        let progress = Rc::new(Cell::new(parts.shared.clock.now().mono));
-        Ok(Self { parts, engine, generation, progress, frozen: Rc::default() })
+        let progress = Cell::new(parts.shared.clock.now().mono);
+        Ok(Self { scheduler: Rc::new(Scheduler { parts, engine, tenure, progress, frozen: Cell::default() }) })
     }
 }
 
@@ -83,17 +81,10 @@ impl Actor for Probe {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        if let Some(drive) = self.engine.drive() {
+        if let Some(drive) = self.scheduler.engine.drive() {
             ctx.spawn(drive.into_actor(self));
         }
-        let scheduler = Scheduler {
-            parts: self.parts.clone(),
-            engine: Rc::clone(&self.engine),
-            generation: self.generation,
-            progress: Rc::clone(&self.progress),
-            frozen: Rc::clone(&self.frozen),
-        };
-        ctx.spawn(Rc::new(scheduler).run().into_actor(self).map(|(), _, ctx| ctx.stop()));
+        ctx.spawn(Rc::clone(&self.scheduler).run().into_actor(self).map(|_, _, ctx| ctx.stop()));
     }
 }
 
@@ -101,7 +92,8 @@ impl Handler<Check> for Probe {
     type Result = Result<(), String>;
 
     fn handle(&mut self, _: Check, _: &mut Self::Context) -> Self::Result {
-        let silent = self.parts.shared.clock.now().mono.saturating_sub(self.progress.get());
+        let Scheduler { parts, progress, .. } = &*self.scheduler;
+        let silent = parts.shared.clock.now().mono.saturating_sub(progress.get());
         if silent > NO_PROGRESS { Err(format!("no slot was looked at for {silent:?}")) } else { Ok(()) }
     }
 }
@@ -110,38 +102,41 @@ impl Handler<Provoke> for Probe {
     type Result = ();
 
     fn handle(&mut self, Provoke(fault): Provoke, _: &mut Self::Context) {
-        self.frozen.set(fault.strike());
+        self.scheduler.frozen.set(fault.strike());
     }
 }
 
 /// Runs in flight.
 type Runs = FuturesUnordered<LocalBoxFuture<'static, ()>>;
 
+/// The ledger was lent to the next actor: this one has nothing to say any more.
+struct Replaced;
+
 struct Scheduler {
     parts: ProbeParts,
     engine: Rc<dyn AnyEngine>,
-    generation: u64,
-    progress: Rc<Cell<Duration>>,
-    frozen: Rc<Cell<bool>>,
+    tenure: Tenure,
+    progress: Cell<Duration>,
+    frozen: Cell<bool>,
 }
 
 impl Scheduler {
     /// Until qosd stops.
-    async fn run(self: Rc<Self>) {
+    async fn run(self: Rc<Self>) -> Result<(), Replaced> {
         let mut plan = self.parts.plan.clone();
         let mut draining = self.parts.draining.clone();
         let mut runs: Runs = FuturesUnordered::new();
-        if self.generation > Ledger::FIRST {
-            self.abandon(Skip::Restart, true);
+        if self.tenure.has_predecessor() {
+            self.abandon(Skip::Restart, true).await?;
         }
-        self.assign(&plan.borrow_and_update());
+        self.assign(&plan.borrow_and_update(), &mut runs)?;
         while !*draining.borrow_and_update() {
-            self.take_due(&mut runs);
-            let next = self.next_wake();
+            self.take_due(&mut runs).await?;
+            let next = self.next_wake()?;
             tokio::select! {
                 () = tokio::time::sleep_until(self.parts.shared.clock.instant(next)) => {}
                 Some(()) = runs.next() => {}
-                Ok(()) = plan.changed() => self.assign(&plan.borrow_and_update()),
+                Ok(()) = plan.changed() => self.assign(&plan.borrow_and_update(), &mut runs)?,
                 _ = draining.changed() => {}
             }
             while self.frozen.get() {
@@ -151,40 +146,57 @@ impl Scheduler {
         let finished = async { while runs.next().await.is_some() {} };
         // What is still in flight after this is skipped.
         let _ = tokio::time::timeout(DRAIN, finished).await;
-        self.abandon(Skip::Shutdown, false);
+        self.abandon(Skip::Shutdown, false).await
     }
 
-    fn assign(&self, plan: &[Arc<Assignment>]) {
+    fn now(&self) -> Moment {
+        self.parts.shared.clock.now()
+    }
+
+    fn assign(self: &Rc<Self>, plan: &[Arc<Assignment>], runs: &mut Runs) -> Result<(), Replaced> {
         let own: Vec<_> = plan.iter().filter(|assignment| assignment.kind == self.parts.kind).cloned().collect();
-        lock(&self.parts.ledger).assign(&own, self.parts.shared.clock.now());
+        let due = self.tenure.with(|ledger| ledger.assign(&own, self.now())).ok_or(Replaced)?;
+        self.take(due, runs);
+        Ok(())
     }
 
-    fn next_wake(&self) -> Duration {
-        let now = self.parts.shared.clock.now().mono;
+    fn next_wake(&self) -> Result<Duration, Replaced> {
+        let now = self.now().mono;
         self.progress.set(now);
         let heartbeat = now + HEARTBEAT;
-        lock(&self.parts.ledger).wake().map_or(heartbeat, |wake| wake.min(heartbeat))
+        let wake = self.tenure.with(|ledger| ledger.wake()).ok_or(Replaced)?;
+        Ok(wake.map_or(heartbeat, |wake| wake.min(heartbeat)))
     }
 
-    fn take_due(self: &Rc<Self>, runs: &mut Runs) {
+    async fn take_due(self: &Rc<Self>, runs: &mut Runs) -> Result<(), Replaced> {
         loop {
-            let due = {
-                let mut ledger = lock(&self.parts.ledger);
-                if !ledger.is_lent_to(self.generation) {
-                    return;
-                }
-                ledger.due(self.parts.shared.clock.now())
-            };
+            let due = self.tenure.with(|ledger| ledger.due(self.now())).ok_or(Replaced)?;
+            self.tell_gap()?;
             if due.is_empty() {
-                return;
+                return Ok(());
             }
-            for due in due {
-                match due.skip {
-                    Some(reason) => self.close(&due.assignment.series, due.slot.time, Finding::skipped(reason), None, due.clock_step_ms),
-                    None => runs.push(Rc::clone(self).run_slot(due).boxed_local()),
-                }
+            self.take(due, runs);
+            // After a long stand-still there is much to skip, and others want this thread, too.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn take(self: &Rc<Self>, due: Vec<Due>, runs: &mut Runs) {
+        for due in due {
+            match due.skip {
+                Some(reason) => self.close(&due.assignment.series, due.slot.time, Finding::skipped(reason), None, due.clock_step_ms),
+                None => runs.push(Rc::clone(self).run_slot(due).boxed_local()),
             }
         }
+    }
+
+    /// A row for all the slots that passed too long ago for rows of their own.
+    fn tell_gap(&self) -> Result<(), Replaced> {
+        if let Some(gap) = self.tenure.with(Ledger::take_gap).ok_or(Replaced)? {
+            let agent = self.parts.plan.borrow().first().and_then(|first| first.series.tag("source").map(str::to_owned));
+            (self.parts.sink)(vitals::gap(&agent.unwrap_or_default(), gap));
+        }
+        Ok(())
     }
 }
 
@@ -192,7 +204,7 @@ impl Scheduler {
     /// One run, whatever comes of it.
     async fn run_slot(self: Rc<Self>, due: Due) {
         let Due { assignment, slot, clock_step_ms, .. } = due;
-        let (engine, began) = (Rc::clone(&self.engine), self.parts.shared.clock.now().mono);
+        let (engine, began) = (Rc::clone(&self.engine), self.now().mono);
         let running = async { engine.run(&assignment, slot).await };
         let limit = assignment.longest + RUN_GRACE;
         let finding = match tokio::time::timeout(limit, AssertUnwindSafe(running).catch_unwind()).await {
@@ -221,28 +233,32 @@ impl Scheduler {
         if self.parts.shared.clock.is_unsynced() {
             fields.text(CLOCK, "unsynced");
         }
-        let closed = {
-            let mut ledger = lock(&self.parts.ledger);
-            if !ledger.is_lent_to(self.generation) {
-                return;
-            }
+        let closed = self.tenure.with(|ledger| {
             let closed = ledger.close(series, time, outcome);
             if closed != Closed::AlreadyDone {
                 // Under the lock: whoever sees the slot closed finds its row in the queue.
                 (self.parts.sink)(Row { series: series.clone(), time, fields: fields.clone() });
             }
             closed
-        };
-        if closed != Closed::AlreadyDone {
+        });
+        if let Some(closed) = closed.filter(|closed| *closed != Closed::AlreadyDone) {
             log(series, outcome, &fields, closed);
         }
     }
 
     /// Skips every open slot, and with `passed` also those that went by while nobody looked.
-    fn abandon(&self, reason: Skip, passed: bool) {
-        let open = lock(&self.parts.ledger).abandon(self.parts.shared.clock.now(), passed);
-        for (series, time) in open {
-            self.close(&series, time, Finding::skipped(reason), None, None);
+    async fn abandon(&self, reason: Skip, passed: bool) -> Result<(), Replaced> {
+        let now = self.now();
+        loop {
+            let open = self.tenure.with(|ledger| ledger.abandon(now, passed)).ok_or(Replaced)?;
+            self.tell_gap()?;
+            if open.is_empty() {
+                return Ok(());
+            }
+            for (series, time) in open {
+                self.close(&series, time, Finding::skipped(reason), None, None);
+            }
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -275,8 +291,4 @@ fn figures(fields: &Fields) -> String {
     let own = fields.iter().filter(|(_, value)| matches!(value, Value::Float(_)));
     let words: Vec<String> = own.take(FIGURES).map(|(name, value)| format_figure(name, value)).collect();
     words.join(" ")
-}
-
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,11 +5,11 @@
 //! its generation.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Assignment, Outcome, Skip, Slot};
-use crate::clock::{Moment, Timestamp};
+use crate::clock::{Moment, Timestamp, nanos};
 use crate::measurement::Series;
 
 /// A wall clock that moved by more than this against the monotonic clock was stepped.
@@ -18,6 +18,10 @@ const STEP: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(1);
 /// How many slots are taken at once: after a long stand-still their rows should not all be in memory together.
 const AT_ONCE: usize = 10_000;
+/// The generation of the first actor: nobody was there before it who could have left something open.
+const FIRST: u64 = 1;
+/// Slots that passed longer ago get no row each, but one for all of them.
+const HORIZON: Duration = Duration::from_hours(1);
 /// How many runs of one series may be open: the one that waits for its last replies, and the next.
 const OPEN_RUNS: usize = 2;
 
@@ -81,32 +85,33 @@ pub struct Ledger {
     last_id: u64,
     /// Series that are not scheduled any more and have slots open.
     leaving: BTreeMap<Series, Account>,
-    /// The wall clock when the monotonic clock was at its origin.
-    offset: Option<i64>,
+    /// The wall clock when the monotonic clock was at its origin, and when the one that never stands still was.
+    offsets: Option<(i64, i64)>,
     generation: u64,
     /// Added to slots that the wall clock goes through again, so that no two rows share a time.
     repeat: (i64, Timestamp),
     counts: Counts,
+    gap: Option<(Timestamp, Timestamp, u64)>,
 }
 
 impl Ledger {
-    /// The generation of the first actor: nobody was there before it who could have left something open.
-    pub const FIRST: u64 = 1;
-
     /// Lends the ledger to a new actor; those before it are refused from now on.
     pub fn lend(&mut self) -> u64 {
         self.generation += 1;
         self.generation
     }
 
-    /// Whether this actor is the last that the ledger was lent to.
-    pub fn is_lent_to(&self, generation: u64) -> bool {
-        self.generation == generation
-    }
-
     /// Schedules these assignments and no others. What is unchanged keeps its slots; what is new begins with its next one.
-    pub fn assign(&mut self, assignments: &[Arc<Assignment>], now: Moment) {
-        self.follow_clock(now);
+    /// Gives the slots that came due before, of what is removed or changed as well.
+    pub fn assign(&mut self, assignments: &[Arc<Assignment>], now: Moment) -> Vec<Due> {
+        let mut due = Vec::new();
+        loop {
+            let more = self.due(now);
+            if more.is_empty() {
+                break;
+            }
+            due.extend(more);
+        }
         let mut before = std::mem::take(&mut self.accounts);
         self.agenda.clear();
         for assignment in assignments {
@@ -126,31 +131,43 @@ impl Ledger {
             account.scheduled = false;
         }
         self.leaving.extend(before);
+        due
     }
 
     /// When the next slot is due on the monotonic clock.
     pub fn wake(&self) -> Option<Duration> {
         let ((next, _), _) = self.agenda.first_key_value()?;
-        Some(mono(self.offset.unwrap_or_default(), *next))
+        Some(self.mono(*next))
     }
 
     /// Takes slots that are due: each comes once, as one to run or one to skip, and is open until it is closed. To be
     /// called until nothing is due.
     pub fn due(&mut self, now: Moment) -> Vec<Due> {
         self.follow_clock(now);
-        let offset = self.offset.unwrap_or_default();
         let mut due = Vec::new();
         while due.len() < AT_ONCE {
             let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= now.unix) else { break };
             let ((grid, id), series) = entry.remove_entry();
+            let slot = Slot { time: self.unused(grid), due: self.mono(grid) };
             let Some(account) = self.accounts.get_mut(&series) else { continue };
-            let (repeat, until) = self.repeat;
-            let time = if grid <= until { Timestamp::from_nanos(grid.nanos().saturating_add(repeat)) } else { grid };
-            due.push(account.take(Slot { time, due: mono(offset, grid) }, grid, now.unix));
-            self.counts.scheduled += 1;
+            let horizon = now.unix.minus(HORIZON);
+            if grid < horizon {
+                account.next = account.assignment.schedule.at_or_after(horizon);
+                let slots = account.assignment.schedule.count(grid, account.next);
+                self.gap =
+                    Some(self.gap.map_or((grid, horizon, slots), |(from, to, more)| (from.min(grid), to.max(horizon), more + slots)));
+            } else {
+                due.push(account.take(slot, grid, now.unix));
+                self.counts.scheduled += 1;
+            }
             self.agenda.insert((account.next, id), series);
         }
         due
+    }
+
+    /// What passed longer ago than anybody wants a row a slot for: from, to, how many slots. Told once.
+    pub fn take_gap(&mut self) -> Option<(Timestamp, Timestamp, u64)> {
+        self.gap.take()
     }
 
     /// Closes a slot with its row, exactly once.
@@ -167,9 +184,12 @@ impl Ledger {
         closed
     }
 
-    /// Every open slot, and every slot that passed until now, to be written as skipped: after a restart, or before a stop.
+    /// Every open slot, and with `passed` those that passed until now, to be written as skipped: after a restart, or before
+    /// a stop. To be called until there is none.
     pub fn abandon(&mut self, now: Moment, passed: bool) -> Vec<(Series, Timestamp)> {
-        while passed && !self.due(now).is_empty() {}
+        if passed {
+            self.due(now);
+        }
         let all = self.accounts.iter().chain(&self.leaving);
         all.flat_map(|(series, account)| account.open.keys().map(|time| (series.clone(), *time))).collect()
     }
@@ -184,11 +204,13 @@ impl Ledger {
         self.counts
     }
 
-    /// Notices a stepped wall clock: then every series is anchored anew at its next slot.
+    /// Notices a stepped wall clock: then every series is anchored anew at its next slot. A host that slept has stepped
+    /// nothing: its slots are late.
     fn follow_clock(&mut self, now: Moment) {
-        let offset = now.unix.nanos().saturating_sub(i64::try_from(now.mono.as_nanos()).unwrap_or(i64::MAX));
-        let before = self.offset.replace(offset).unwrap_or(offset);
-        let step = offset.saturating_sub(before);
+        let offset = |clock: Duration| now.unix.nanos().saturating_sub(nanos(clock));
+        let offsets = (offset(now.mono), offset(now.boot));
+        let before = self.offsets.replace(offsets).unwrap_or(offsets);
+        let step = offsets.1.saturating_sub(before.1);
         if step.unsigned_abs() <= STEP.as_nanos() as u64 {
             return;
         }
@@ -205,10 +227,17 @@ impl Ledger {
             self.agenda.insert((account.next, account.id), series.clone());
         }
     }
-}
 
-fn mono(offset: i64, time: Timestamp) -> Duration {
-    time.since(Timestamp::from_nanos(offset))
+    /// When the monotonic clock shows a time of the wall clock.
+    fn mono(&self, time: Timestamp) -> Duration {
+        time.since(Timestamp::from_nanos(self.offsets.unwrap_or_default().0))
+    }
+
+    /// The time of a slot's row: the slot's, or a little later if the wall clock goes through it again.
+    fn unused(&self, grid: Timestamp) -> Timestamp {
+        let (repeat, until) = self.repeat;
+        if grid <= until { Timestamp::from_nanos(grid.nanos().saturating_add(repeat)) } else { grid }
+    }
 }
 
 impl Account {
@@ -248,6 +277,32 @@ impl Account {
                 Closed::Down
             }
         }
+    }
+}
+
+/// A ledger as it is lent to one actor: of no use any more once it was lent to the next.
+#[derive(Clone)]
+pub struct Tenure {
+    ledger: Arc<Mutex<Ledger>>,
+    generation: u64,
+}
+
+impl Tenure {
+    /// Lends the ledger; whoever had it before is refused from now on.
+    pub fn begin(ledger: &Arc<Mutex<Ledger>>) -> Self {
+        let generation = ledger.lock().unwrap_or_else(PoisonError::into_inner).lend();
+        Self { ledger: Arc::clone(ledger), generation }
+    }
+
+    /// Whether somebody had the ledger before.
+    pub fn has_predecessor(&self) -> bool {
+        self.generation > FIRST
+    }
+
+    /// Uses the ledger; `None` if it was lent to somebody else meanwhile.
+    pub fn with<T>(&self, use_it: impl FnOnce(&mut Ledger) -> T) -> Option<T> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        (ledger.generation == self.generation).then(|| use_it(&mut ledger))
     }
 }
 

@@ -19,6 +19,8 @@ use crate::clock::Clock;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How long it may think about it. Longer than any pause that a busy host makes.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// A round of questions that comes later than this says that the whole process stood still.
+const STAND_STILL: Duration = Duration::from_secs(1);
 /// How many blocked threads may be left behind. A blocked thread cannot be ended; a process can.
 pub const MOST_ABANDONED: usize = 3;
 
@@ -75,6 +77,10 @@ pub struct Supervisor {
     notice: watch::Sender<Notice>,
     clock: Clock,
     random: fn() -> f64,
+    /// When everybody was last asked.
+    asked_at: Duration,
+    /// Until then nobody is judged: this process stood still, and everybody has to come to themselves first.
+    lenient_until: Duration,
 }
 
 struct Living {
@@ -105,6 +111,8 @@ impl Supervisor {
             generation: 0,
             view,
             notice,
+            asked_at: clock.now().mono,
+            lenient_until: Duration::ZERO,
             clock,
             random,
         }
@@ -202,6 +210,11 @@ impl Supervisor {
 
     /// Asks everybody for their health. The answer comes later; who has not answered yet is not asked again.
     fn check_all(&mut self, ctx: &mut Context<Self>) {
+        let now = self.clock.now().mono;
+        if self.stood_still(now) {
+            self.lenient_until = now + CHECK_TIMEOUT;
+        }
+        self.asked_at = now;
         for index in 0..self.children.len() {
             let Some(living) = self.living.get_mut(&self.children[index].name).filter(|living| !living.asked) else { continue };
             living.asked = true;
@@ -220,13 +233,19 @@ impl Supervisor {
         self.publish();
     }
 
+    /// Whether this thread was away: stopped, or without a processor.
+    fn stood_still(&self, now: Duration) -> bool {
+        now.saturating_sub(self.asked_at) > CHECK_EVERY + STAND_STILL
+    }
+
     fn judge(&mut self, index: usize, generation: u64, problem: Option<String>, ctx: &mut Context<Self>) {
         let name = self.children[index].name.clone();
         let now = self.clock.now().mono;
+        let stood_still = self.stood_still(now);
         let Some(living) = self.living.get_mut(&name).filter(|living| living.generation == generation) else { return };
         living.asked = false;
         match problem {
-            Some(why) if !self.draining => self.bury(index, &Exit::Stuck(why), ctx),
+            Some(why) if !self.draining && now >= self.lenient_until && !stood_still => self.bury(index, &Exit::Stuck(why), ctx),
             _ => self.roster.running(&name, now),
         }
     }

@@ -1,6 +1,5 @@
 //! How an actor is started: its factory, run on its own thread, and what the supervisor holds of it then.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-use super::guard::{Guarded, explain_panic};
+use super::guard::{Guarded, explain_panic, guarded};
 use super::policy::Policy;
 use super::{Check, Exit, Provoke};
 
@@ -77,8 +76,11 @@ impl Child {
         match self.placement {
             Placement::Here => (make(&self.factory), None),
             Placement::OwnThread => {
-                let arbiter = Arbiter::new();
-                (self.start_on(&arbiter.handle()).await, Some(arbiter))
+                // Fails when the host has no thread or descriptor left; that may pass.
+                match Arbiter::try_new() {
+                    Ok(arbiter) => (self.start_on(&arbiter.handle()).await, Some(arbiter)),
+                    Err(error) => (Err(Exit::StartFailed(format!("no thread: {error}"))), None),
+                }
             }
         }
     }
@@ -102,7 +104,7 @@ impl Child {
 }
 
 fn make(factory: &Arc<dyn Fn() -> Result<Started, String> + Send + Sync>) -> Result<Started, Exit> {
-    match catch_unwind(AssertUnwindSafe(|| factory())) {
+    match guarded(|| factory()) {
         Ok(outcome) => outcome.map_err(Exit::StartFailed),
         Err(panic) => {
             let (message, at) = explain_panic(&*panic);

@@ -4,7 +4,7 @@
 //! end the process. So the task is polled under `catch_unwind`, and a broken actor is terminated before it is dropped.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Once;
@@ -19,6 +19,8 @@ use super::Exit;
 compile_error!("qosd needs panic = \"unwind\": a panic costs one actor, never the process");
 
 thread_local! {
+    /// Whether a panic on this thread is caught and reported by whoever runs it.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
     static LAST_PANIC_AT: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -28,10 +30,21 @@ pub fn install_panic_hook() {
     INSTALLED.call_once(|| {
         std::panic::set_hook(Box::new(|info| {
             let at = info.location().map_or_else(|| "unknown place".to_owned(), ToString::to_string);
-            tracing::debug!(%at, thread = std::thread::current().name().unwrap_or("unnamed"), "panic");
+            if !GUARDED.get() {
+                let message = info.payload_as_str().unwrap_or("no message");
+                tracing::error!(%at, message, thread = std::thread::current().name().unwrap_or("unnamed"), "panic");
+            }
             LAST_PANIC_AT.with_borrow_mut(|last| *last = at);
         }));
     });
+}
+
+/// Runs something whose panics its caller catches and reports: the log need not.
+pub fn guarded<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let before = GUARDED.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    GUARDED.set(before);
+    outcome
 }
 
 /// What a panic said, and where it was.
@@ -58,7 +71,7 @@ impl<A: Actor<Context = Context<A>>> Future for Guarded<A> {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Exit> {
         let Some(future) = self.0.as_mut() else { return Poll::Ready(Exit::Stopped) };
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task))) {
+        match guarded(|| future.as_mut().poll(task)) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(())) => {
                 self.bury();

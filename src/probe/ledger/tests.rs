@@ -20,7 +20,8 @@ fn at(ms: i64) -> Moment {
 
 /// `ms` after the start by the monotonic clock, with a wall clock stepped by `step_ms`.
 fn stepped(ms: i64, step_ms: i64) -> Moment {
-    Moment { unix: unix(ms + step_ms), mono: Duration::from_millis(ms as u64) }
+    let mono = Duration::from_millis(ms as u64);
+    Moment { unix: unix(ms + step_ms), mono, boot: mono }
 }
 
 fn unix(ms: i64) -> Timestamp {
@@ -76,10 +77,7 @@ fn a_third_open_run_is_an_overrun() {
 #[test]
 fn a_restart_finds_what_was_open_and_what_passed() {
     let mut ledger = with(&[assignment("a", 1, 0), assignment("b", 10, 0)]);
-    let first = ledger.lend();
     ledger.due(at(1_000));
-    let second = ledger.lend();
-    assert!(!ledger.is_lent_to(first) && ledger.is_lent_to(second));
     let abandoned = ledger.abandon(at(3_200), true);
     let times: Vec<_> = abandoned.iter().map(|(_, time)| (time.nanos() - EPOCH) / 1_000_000).collect();
     assert_eq!(times, [1_000, 2_000, 3_000]);
@@ -176,4 +174,55 @@ fn ten_thousand_cycles_do_not_drift() {
         assert_eq!(times(&due), [(cycle * 1_000, None)]);
         close_all(&mut ledger, &due);
     }
+}
+
+#[test]
+fn whoever_had_the_ledger_before_is_refused() {
+    let ledger = Arc::new(Mutex::new(with(&[assignment("a", 1, 0)])));
+    let first = Tenure::begin(&ledger);
+    assert!(!first.has_predecessor());
+    assert_eq!(first.with(|ledger| ledger.open()), Some(0));
+    let second = Tenure::begin(&ledger);
+    assert!(second.has_predecessor());
+    assert_eq!(first.with(|ledger| ledger.open()), None);
+    assert_eq!(second.with(|ledger| ledger.open()), Some(0));
+}
+
+#[test]
+fn a_reload_loses_no_slot_that_was_due() {
+    let mut ledger = with(&[assignment("a", 10, 0), assignment("b", 10, 0)]);
+    let due = ledger.assign(&[assignment("b", 10, 1)], at(10_020));
+    assert_eq!(times(&due), [(10_000, None), (10_000, None)]);
+    close_all(&mut ledger, &due);
+    assert_eq!(ledger.counts(), Counts { scheduled: 2, rows: 2, skipped: 0 });
+    assert_eq!(times(&ledger.due(at(20_000))), [(20_000, None)]);
+}
+
+#[test]
+fn a_host_that_slept_missed_its_slots_and_stepped_no_clock() {
+    let mut ledger = with(&[assignment("a", 10, 0)]);
+    let slept = Duration::from_secs(25);
+    let now = Moment { boot: at(5_000).mono + slept, mono: at(5_000).mono, unix: unix(30_000) };
+    let due = ledger.due(now);
+    assert_eq!(times(&due), [(10_000, Some(Skip::Suspended)), (20_000, Some(Skip::Suspended)), (30_000, None)]);
+    assert!(due.iter().all(|due| due.clock_step_ms.is_none()));
+    assert_eq!(ledger.wake(), Some(15 * SECOND), "ten seconds from now");
+}
+
+#[test]
+fn what_passed_long_ago_is_told_in_one() {
+    let mut ledger = with(&[assignment("a", 60, 0)]);
+    let hours = 12 * 3_600_000;
+    let mut rows = 0;
+    loop {
+        let due = ledger.due(at(hours));
+        if due.is_empty() {
+            break;
+        }
+        rows += due.len() as u64;
+    }
+    let (from, to, slots) = ledger.take_gap().unwrap();
+    assert_eq!((from, to), (unix(60_000), unix(hours - 3_600_000)));
+    assert_eq!((rows, slots), (61, 659), "720 slots in 12 hours");
+    assert_eq!(ledger.take_gap(), None);
 }

@@ -321,7 +321,8 @@ fn understand(session: &mut Session, waiting: &HashMap<RunId, Waiting>, port: &m
 /// An ICMP message.
 fn understand_message(session: &mut Session, waiting: &HashMap<RunId, Waiting>, family: Family, heard: &Heard<'_>, clock: &Clock) {
     let Heard::Message { from, message: Ok(message), ttl, stamp } = heard else { return };
-    let arrival = Arrival { mono: clock.now().mono, wire: *stamp, ttl: *ttl };
+    let now = clock.now();
+    let arrival = Arrival { mono: now.mono, wall: now.unix, wire: *stamp, ttl: *ttl };
     match packet::parse(family, message) {
         Ok(Incoming::Reply { ident, sequence, payload }) => {
             tell(waiting, session.reply(packet::Key { peer: *from, ident, sequence }, payload, arrival));

@@ -42,6 +42,8 @@ pub struct Departure {
 pub struct Arrival {
     /// Monotonic clock, read just after the read.
     pub mono: Duration,
+    /// Wall clock, read just after the read.
+    pub wall: Timestamp,
     /// The kernel's receive stamp.
     pub wire: Option<Timestamp>,
     /// TTL or hop limit of the reply.
@@ -305,7 +307,9 @@ impl Run {
 /// stamped with. The kernel stamps with the wall clock, so its answer counts only if the monotonic clock agrees.
 pub(super) fn round_trip(departure: Departure, arrival: Arrival) -> (Duration, Stamps) {
     let seen = arrival.mono.saturating_sub(departure.mono);
-    let Some(received) = arrival.wire else { return (seen, Stamps::User) };
+    let wall = arrival.wall.nanos().saturating_sub(departure.wall.nanos());
+    let stepped = wall.abs_diff(nanos(seen)) > nanos(STAMP_TOLERANCE) as u64;
+    let Some(received) = arrival.wire.filter(|_| !stepped) else { return (seen, Stamps::User) };
     let (left, stamps) = match departure.wire {
         Some(wire) => (wire, Stamps::Kernel),
         None => (departure.wall, Stamps::KernelRx),

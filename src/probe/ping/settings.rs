@@ -165,14 +165,17 @@ pub struct Job {
 /// The series that a probe's table asks for.
 pub fn plan(settings: &Settings, naming: &Naming) -> Result<Vec<Planned<Job>>, Vec<KeyProblem>> {
     let mut problems = check(settings);
-    let mut planned = Vec::new();
+    let mut all = Vec::new();
     for (index, target) in settings.targets.iter().enumerate() {
         match hosts(settings, target) {
-            Ok(hosts) => planned.extend(hosts.into_iter().map(|(family, host)| series(settings, naming, target, family, host))),
+            Ok(hosts) => all.extend(hosts.into_iter().map(|(family, host)| (target, family, host))),
             Err(message) => problems.push(KeyProblem::new(format!("targets[{index}]"), message)),
         }
     }
-    if problems.is_empty() { Ok(planned) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(all.into_iter().map(|(target, family, host)| series(settings, naming, target, family, host)).collect())
 }
 
 fn check(settings: &Settings) -> Vec<KeyProblem> {
@@ -369,6 +372,7 @@ mod tests {
             ("targets = ['a.example']\ninterval = '0s'", "interval: 0s is out of range, allowed is 1s to 1d"),
             ("targets = ['a.example']\nspacing = '1ms'", "spacing: 1ms is out of range, allowed is 10ms to 1h"),
             ("targets = ['a.example']\nsize = 4", "size: 4 is out of range, allowed is 8 to 65507"),
+            ("targets = ['a.example']\ncount = 4294967295\nwarmup = 1", "count: 4294967295 is out of range, allowed is 1 to 100000"),
             ("targets = ['a.example']\nttl = 0", "ttl: 0 is out of range, allowed is 1 to 255"),
         ];
         for (toml, expected) in table {

@@ -35,7 +35,7 @@ impl Bed {
 
     fn reply(&mut self, request: &Request, at: Duration) {
         let echo = packet::echo_request(Family::V4, request.key.ident, request.key.sequence, request.token, request.size);
-        let arrival = Arrival { mono: at, wire: Some(Self::wall(at)), ttl: Some(57) };
+        let arrival = Arrival { mono: at, wall: Self::wall(at), wire: Some(Self::wall(at)), ttl: Some(57) };
         self.session.reply(request.key, &echo[packet::ICMP_HEADER..], arrival);
     }
 
@@ -177,7 +177,7 @@ fn a_forged_or_damaged_reply_is_not_believed() {
     session.start(Duration::ZERO, spec(1), 7, 0);
     let Some(Step::Send(request)) = session.poll(Duration::ZERO, || 1) else { panic!("nothing sent") };
     session.sent(&request, Ok(Departure { mono: Duration::ZERO, wall: Bed::wall(MS), wire: None }));
-    let arrival = Arrival { mono: MS, wire: None, ttl: None };
+    let arrival = Arrival { mono: MS, wall: Bed::wall(2 * MS), wire: None, ttl: None };
     let genuine = packet::echo_request(Family::V4, 7, 0, request.token, 56)[packet::ICMP_HEADER..].to_vec();
     assert!(session.reply(request.key, &packet::echo_request(Family::V4, 7, 0, 2, 56)[8..], arrival).is_none());
     assert!(session.reply(Key { peer: "192.0.2.2".parse().unwrap(), ..request.key }, &genuine, arrival).is_none());
@@ -193,12 +193,14 @@ fn a_forged_or_damaged_reply_is_not_believed() {
 #[test]
 fn a_stepped_clock_never_makes_a_round_trip() {
     let departure = Departure { mono: MS, wall: Timestamp::from_nanos(WALL), wire: None };
-    let arrival = |wall: i64| Arrival { mono: 3 * MS, wire: Some(Timestamp::from_nanos(WALL + wall)), ttl: None };
-    assert_eq!(round_trip(departure, arrival(1_500_000)), (Duration::from_micros(1500), Stamps::KernelRx));
-    assert_eq!(round_trip(departure, arrival(-1)), (2 * MS, Stamps::User), "stepped back");
-    assert_eq!(round_trip(departure, arrival(3_600_000_000_000)), (2 * MS, Stamps::User), "stepped forward");
-    let both = Departure { wire: Some(Timestamp::from_nanos(WALL + 500_000)), ..departure };
-    assert_eq!(round_trip(both, arrival(1_500_000)), (MS, Stamps::Kernel));
+    let at = |nanos: i64| Timestamp::from_nanos(WALL + nanos);
+    let arrival = |step: i64, stamp: i64| Arrival { mono: 3 * MS, wall: at(2_000_000 + step), wire: Some(at(stamp + step)), ttl: None };
+    assert_eq!(round_trip(departure, arrival(0, 1_500_000)), (Duration::from_micros(1500), Stamps::KernelRx));
+    for step in [-3_600_000_000_000, -1_400_000, 1_400_000, 3_600_000_000_000] {
+        assert_eq!(round_trip(departure, arrival(step, 1_500_000)), (2 * MS, Stamps::User), "stepped by {step} ns");
+    }
+    let both = Departure { wire: Some(at(500_000)), ..departure };
+    assert_eq!(round_trip(both, arrival(0, 1_500_000)), (MS, Stamps::Kernel));
 }
 
 #[test]
