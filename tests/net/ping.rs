@@ -152,6 +152,22 @@ fn some_packets_forbidden_by_our_own_firewall_are_not_loss_either() {
 }
 
 #[test]
+fn what_a_queue_of_our_own_host_drops_without_a_word_is_not_loss() {
+    let net = Net::new();
+    net.host.exec("tc", &["qdisc", "add", "dev", "up0", "root", "tbf", "rate", "16kbit", "burst", "200", "limit", "300"]);
+    let home = Home::new(&probes(FAR, "interval = \"2s\"\ncount = 40\nspacing = \"10ms\"\ntimeout = \"500ms\""));
+    let running = home.start_in(&net.host);
+    let rows = first_rows(&home, Duration::from_secs(10));
+    running.stop();
+    for row in rows {
+        assert_eq!(row.float("ping_packet_loss_pct"), Some(0.0), "{row:?}");
+        let (sent, received) = (row.integer("ping_sent").unwrap(), row.integer("ping_received").unwrap());
+        assert_eq!(row.integer("ping_local_errors"), Some(sent - received), "{row:?}");
+        assert!(received > 0 && received < sent, "{row:?}");
+    }
+}
+
+#[test]
 fn no_route_is_a_local_error_at_once() {
     let net = Net::new();
     for row in at_once(&net, &Home::new(&two_packets(NO_ROUTE)), "local_error") {

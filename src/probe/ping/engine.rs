@@ -16,7 +16,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use tokio::sync::{Notify, oneshot};
 
 use super::packet::{self, Family, Incoming};
-use super::port::{Port, Readiness};
+use super::port::{A_TURN, Port, Readiness};
 use super::report;
 use super::run::{Arrival, Departure, Spec, Tally};
 use super::session::{Answered, Counters, Request, RunId, Session, Step};
@@ -176,15 +176,20 @@ impl PingEngine {
 
     async fn drive(&self) {
         loop {
-            let wake = {
+            let (wake, more) = {
                 let mut state = self.0.state.borrow_mut();
-                state.listen(&self.0.clock);
+                let more = state.listen(&self.0.clock);
                 state.act(&self.0.clock);
                 let counted = state.session.take_counters();
                 self.0.lent.counted.lock().unwrap_or_else(PoisonError::into_inner).add(counted);
-                state.session.wake()
+                (state.session.wake(), more)
             };
-            self.wait(wake).await;
+            if more {
+                // A flood must not keep this thread from everything else.
+                tokio::task::yield_now().await;
+            } else {
+                self.wait(wake).await;
+            }
         }
     }
 
@@ -241,19 +246,24 @@ impl Engine for PingEngine {
 }
 
 impl State {
-    /// Reads all that has arrived, before anything is judged.
-    fn listen(&mut self, clock: &Clock) {
+    /// Reads what has arrived, before anything is judged; true if there may be more.
+    fn listen(&mut self, clock: &Clock) -> bool {
+        let mut more = false;
         let Self { session, ports, buffer, waiting, overflow_told, .. } = self;
         for port in ports {
             while let Some(heard) = port.read_error(buffer) {
                 understand(session, waiting, port, &heard, clock);
             }
-            while let Some(heard) = port.read(buffer) {
-                // The borrow of the buffer ends with the message.
+            let mut read = 0;
+            while read < A_TURN
+                && let Some(heard) = port.read(buffer)
+            {
+                read += 1;
                 understand_message(session, waiting, port.family(), &heard, clock);
             }
+            more |= read == A_TURN;
             if let Some(dropped) = port.overflowed() {
-                session.overflow(port.family());
+                session.overflow(on_channel(waiting, port.channel()));
                 let now = clock.now().mono;
                 if overflow_told.is_none_or(|told| now.saturating_sub(told) > OVERFLOW_TOLD_EVERY) {
                     *overflow_told = Some(now);
@@ -261,6 +271,7 @@ impl State {
                 }
             }
         }
+        more
     }
 
     /// Does what is due.
@@ -296,6 +307,10 @@ impl State {
                 session.icmp_error(from, error, quoted, clock.now().mono);
             }
         });
+        if outcome.is_err() {
+            // The port has begun to number packets anew, so those before may never get their stamps.
+            session.forget_stamps(on_channel(waiting, channel));
+        }
         session.sent(request, outcome.map(|()| departure));
         while let Some(heard) = port.read_error(buffer) {
             understand(session, waiting, port, &heard, clock);
@@ -331,6 +346,11 @@ fn understand_message(session: &mut Session, waiting: &HashMap<RunId, Waiting>, 
         Ok(Incoming::Other) => {}
         Err(malformed) => tracing::trace!(%from, %malformed, "icmp message ignored"),
     }
+}
+
+/// The runs that go through a channel.
+fn on_channel(waiting: &HashMap<RunId, Waiting>, channel: Channel) -> impl Iterator<Item = RunId> {
+    waiting.iter().filter(move |(_, waiting)| waiting.channel == channel).map(|(run, _)| *run)
 }
 
 fn tell(waiting: &HashMap<RunId, Waiting>, answered: Option<Answered>) {

@@ -17,6 +17,10 @@ use super::socket::{Channel, IcmpSocket, Identity, Sockets};
 use super::wire::{self, Heard, Options};
 use crate::sys;
 
+/// Messages that are read in one turn, before what is due is done.
+pub const A_TURN: usize = 4096;
+/// What the kernel adds to each message in the receive buffer, about.
+const PER_MESSAGE: usize = 700;
 /// How many packets may wait for their transmit stamp; the kernel delivers them at once or never.
 const AWAITING_STAMPS: usize = 4096;
 
@@ -45,7 +49,11 @@ pub struct Port {
     readiness: Readiness,
     /// Packets sent and not stamped yet: the kernel's number, and which packet.
     unstamped: VecDeque<(u32, RunId, usize)>,
+    /// What the kernel had thrown away when it was last asked.
     drops: u32,
+    /// Receive buffer that the messages of this turn had taken, by estimate.
+    taken: usize,
+    receive_buffer: usize,
 }
 
 impl Port {
@@ -54,10 +62,15 @@ impl Port {
     pub fn open(sockets: &Arc<Sockets>, channel: Channel) -> io::Result<Option<Self>> {
         let Ok(socket) = sockets.get(channel) else { return Ok(None) };
         let mut buffer = vec![0; wire::BUFFER];
-        while wire::read(socket, &mut buffer)?.is_some() {}
-        let drops = sys::receive_drops(socket)?;
+        for _ in 0..A_TURN {
+            if wire::read(socket, &mut buffer)?.is_none() {
+                break;
+            }
+        }
+        let (drops, receive_buffer) = (sys::receive_drops(socket)?, socket.receive_buffer()?);
         let readiness = Readiness(Rc::new(sys::watch(socket)?));
-        let mut port = Self { sockets: Arc::clone(sockets), channel, readiness, unstamped: VecDeque::new(), drops };
+        let mut port =
+            Self { sockets: Arc::clone(sockets), channel, readiness, unstamped: VecDeque::new(), drops, taken: 0, receive_buffer };
         port.number_anew(&mut buffer)?;
         Ok(Some(port))
     }
@@ -130,8 +143,12 @@ impl Port {
     }
 
     /// The next message.
-    pub fn read<'a>(&self, buffer: &'a mut [u8]) -> Option<Heard<'a>> {
-        self.or_nothing(wire::read(self.socket()?, buffer))
+    pub fn read<'a>(&mut self, buffer: &'a mut [u8]) -> Option<Heard<'a>> {
+        let heard = self.or_nothing(wire::read(self.socket()?, buffer))?;
+        if let Heard::Message { message, .. } = &heard {
+            self.taken += PER_MESSAGE + message.map_or(0, <[u8]>::len);
+        }
+        Some(heard)
     }
 
     /// The next entry of the error queue.
@@ -147,11 +164,16 @@ impl Port {
         })
     }
 
-    /// Whether the receive buffer has overflowed since the last call, and by how many packets.
+    /// Whether the receive buffer has overflowed since the last call, and by how many packets. To be called after each turn
+    /// of reading.
+    ///
+    /// The kernel counts packets with a bad checksum as well, so its figure is believed only if the buffer can have been full:
+    /// if this turn took a good part of it.
     pub fn overflowed(&mut self) -> Option<u32> {
+        let taken = std::mem::take(&mut self.taken);
         let now = self.socket().and_then(|socket| sys::receive_drops(socket).ok())?;
         let more = now.wrapping_sub(std::mem::replace(&mut self.drops, now));
-        (more > 0).then_some(more)
+        (more > 0 && taken >= self.receive_buffer / 4).then_some(more)
     }
 
     fn number_anew(&mut self, buffer: &mut [u8]) -> io::Result<()> {

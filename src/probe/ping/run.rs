@@ -9,6 +9,9 @@ use crate::clock::{Timestamp, nanos};
 /// How far the kernel's time stamps may exceed what this process saw before they are taken for a stepped clock.
 const STAMP_TOLERANCE: Duration = Duration::from_millis(1);
 
+/// Why a packet that the kernel took and never stamped was not sent.
+const NEVER_LEFT: &str = "dropped by a queue of this host";
+
 /// What a run is to send, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -109,6 +112,8 @@ enum Fate {
     Replied {
         rtt: Duration,
         late: bool,
+        /// The kernel has said when it left.
+        stamped: bool,
     },
     IcmpError(IcmpError, IpAddr),
     LocalError(String),
@@ -124,9 +129,16 @@ pub(super) struct Flight {
     fate: Fate,
     /// The socket's receive buffer overflowed while it was in flight.
     overflowed: bool,
+    /// If it left, its transmit stamp was told.
+    stamp_expected: bool,
 }
 
 impl Flight {
+    /// Whether it is in flight and the kernel has said when it left.
+    fn is_stamped(&self) -> bool {
+        matches!(self.fate, Fate::Flying(Some(Departure { wire: Some(_), .. })))
+    }
+
     /// Whether it has no fate yet.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.fate, Fate::Flying(_))
@@ -190,7 +202,7 @@ impl Run {
     pub(super) fn depart(&mut self, now: Duration, key: Option<Key>, token: u64) {
         let fate = if key.is_some() { Fate::Flying(None) } else { Fate::LocalError("no sequence number is free".to_owned()) };
         self.open += usize::from(key.is_some());
-        self.flights.push(Flight { key, token, fate, overflowed: false });
+        self.flights.push(Flight { key, token, fate, overflowed: false, stamp_expected: true });
         self.last_send = now;
     }
 
@@ -244,7 +256,7 @@ impl Run {
             return None;
         };
         let (rtt, stamps) = round_trip(departure, arrival);
-        self.settle(index, Fate::Replied { rtt, late: rtt > self.spec.timeout });
+        self.settle(index, Fate::Replied { rtt, late: rtt > self.spec.timeout, stamped: departure.wire.is_some() });
         self.tally.reordered += u64::from(counted && self.highest_replied.is_some_and(|highest| index < highest));
         self.highest_replied = self.highest_replied.max(Some(index));
         if counted {
@@ -275,15 +287,29 @@ impl Run {
         }
     }
 
+    /// Transmit stamps of what is in flight may never be told.
+    pub(super) fn forget_stamps(&mut self) {
+        for flight in self.flights.iter_mut().filter(|flight| flight.is_open()) {
+            flight.stamp_expected = false;
+        }
+    }
+
+    /// The fates. Where the kernel stamps the packets of a run, an unanswered one without a stamp never left: a queue of
+    /// this host has thrown it away without a word.
     pub(super) fn into_tally(self) -> Tally {
+        let stamps = self.flights.iter().any(|flight| matches!(flight.fate, Fate::Replied { stamped: true, .. }));
+        let stamps = stamps || self.flights.iter().any(Flight::is_stamped);
         let mut tally = self.tally;
         for flight in self.flights.into_iter().skip(self.spec.warmup as usize) {
             tally.sent += 1;
             match flight.fate {
                 Fate::Flying(_) if flight.overflowed => tally.local_drops += 1,
+                Fate::Flying(_) if stamps && flight.stamp_expected && !flight.is_stamped() => {
+                    tally.local_errors.push(NEVER_LEFT.to_owned());
+                }
                 Fate::Flying(_) => tally.silent += 1,
                 Fate::Replied { late: true, .. } => tally.late += 1,
-                Fate::Replied { rtt, late: false } => tally.rtts.push(rtt),
+                Fate::Replied { rtt, .. } => tally.rtts.push(rtt),
                 Fate::IcmpError(error, from) => tally.icmp_errors.push((error, from)),
                 Fate::LocalError(why) => tally.local_errors.push(why),
             }

@@ -11,7 +11,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::packet::{self, Family, IcmpError, Key, PayloadCheck};
+use super::packet::{self, IcmpError, Key, PayloadCheck};
 use super::run::{Arrival, Departure, Run, Spec, Tally};
 use crate::clock::Timestamp;
 
@@ -185,10 +185,17 @@ impl Session {
         news.then_some(Answered { run: id, index, rtt: None })
     }
 
-    /// The receive buffer of a family's socket overflowed: whatever is in flight there may have been answered.
-    pub fn overflow(&mut self, family: Family) {
-        for run in self.runs.values_mut().filter(|run| Family::of(run.spec.peer) == family) {
-            run.overflowed();
+    /// The receive buffer of the socket of these runs overflowed: whatever is in flight there may have been answered.
+    pub fn overflow(&mut self, runs: impl IntoIterator<Item = RunId>) {
+        for run in runs {
+            self.runs.get_mut(&run).into_iter().for_each(Run::overflowed);
+        }
+    }
+
+    /// Transmit stamps of what these runs have in flight may never be told: their absence says nothing.
+    pub fn forget_stamps(&mut self, runs: impl IntoIterator<Item = RunId>) {
+        for run in runs {
+            self.runs.get_mut(&run).into_iter().for_each(Run::forget_stamps);
         }
     }
 

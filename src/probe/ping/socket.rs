@@ -85,6 +85,11 @@ impl IcmpSocket {
         self.identity
     }
 
+    /// How much the receive buffer holds, with the kernel's own data beside each message.
+    pub fn receive_buffer(&self) -> io::Result<usize> {
+        self.socket.recv_buffer_size()
+    }
+
     /// The kernel's number for the packet that was just sent. To be called once after every send that succeeded.
     pub fn number_of_send(&self) -> u32 {
         self.sends.fetch_add(1, Ordering::Relaxed)

@@ -218,13 +218,36 @@ fn runs_to_one_peer_under_one_identifier_share_no_sequence_number() {
 #[test]
 fn what_this_host_threw_away_is_not_loss() {
     let mut session = Session::new();
-    session.start(Duration::ZERO, spec(1), 7, 0);
+    let run = session.start(Duration::ZERO, spec(1), 7, 0);
     let Some(Step::Send(request)) = session.poll(Duration::ZERO, || 1) else { panic!("nothing sent") };
     session.sent(&request, Ok(Departure { mono: Duration::ZERO, wall: Bed::wall(MS), wire: None }));
-    session.overflow(Family::V6);
-    session.overflow(Family::V4);
+    session.overflow([run]);
     let Some(Step::Finished(_, tally)) = session.poll(100 * MS, || 1) else { panic!("still waiting") };
     assert_eq!((tally.local_drops, tally.silent), (1, 0));
+}
+
+/// Two packets, of which the kernel stamps the first; nothing comes back.
+fn half_stamped(forget: bool) -> Tally {
+    let mut session = Session::new();
+    let run = session.start(Duration::ZERO, spec(2), 7, 0);
+    for now in [Duration::ZERO, 10 * MS] {
+        let Some(Step::Send(request)) = session.poll(now, || 1) else { panic!("nothing sent") };
+        session.sent(&request, Ok(Departure { mono: now, wall: Bed::wall(now), wire: None }));
+    }
+    session.transmitted(run, 0, Bed::wall(MS), 20 * MS);
+    if forget {
+        session.forget_stamps([run]);
+    }
+    let Some(Step::Finished(_, tally)) = session.poll(Duration::from_secs(1), || 1) else { panic!("still waiting") };
+    tally
+}
+
+#[test]
+fn a_packet_that_the_kernel_never_stamped_never_left() {
+    let tally = half_stamped(false);
+    assert_eq!((tally.sent, tally.silent, tally.local_errors.len()), (2, 1, 1), "{tally:?}");
+    let tally = half_stamped(true);
+    assert_eq!((tally.silent, tally.local_errors.len()), (2, 0), "stamps that were lost say nothing");
 }
 
 proptest! {
