@@ -260,7 +260,10 @@ impl Parts {
     fn vitals(&self, time: Timestamp) -> Vec<Row> {
         let config = lock(&self.config);
         let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.statuses.all());
+        let late = |(kind, ledger): &(&'static str, Arc<Mutex<Ledger>>)| Some((*kind, lock(ledger).take_lateness_p99_ms()?));
         let vitals = Vitals {
+            skipped: &self.board.skipped(),
+            lateness_p99_ms: &self.ledgers.iter().filter_map(late).collect::<Vec<_>>(),
             agent: &config.agent.name,
             slots: self.slots(),
             roster: &roster,

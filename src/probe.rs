@@ -158,7 +158,7 @@ impl fmt::Display for Outcome {
 /// Why a slot was not run: the `error` of a `skipped` row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Skip {
-    /// The run before had not ended, or the wake-up came an interval late or more.
+    /// Two runs of the series had not ended yet.
     Overrun,
     /// The actor, or the process, was being restarted.
     Restart,
@@ -173,6 +173,9 @@ pub enum Skip {
 }
 
 impl Skip {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Overrun, Self::Restart, Self::Suspended, Self::Reload, Self::Shutdown, Self::Budget];
+
     /// The word in the row.
     pub fn name(self) -> &'static str {
         match self {

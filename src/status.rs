@@ -8,39 +8,66 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::measurement::{QOS_METRICS, Row, Series, Value};
-use crate::probe::{ERROR, RESULT};
+use crate::probe::{ERROR, Outcome, RESULT, Skip};
 
 pub mod server;
 
 /// The last row of every series that is scheduled. Clones share it.
 #[derive(Clone, Default)]
-pub struct Board(Arc<Mutex<BTreeMap<Series, Option<Row>>>>);
+pub struct Board(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    last: BTreeMap<Series, Option<Row>>,
+    /// Skipped rows by reason.
+    skipped: BTreeMap<&'static str, u64>,
+}
 
 impl Board {
     /// The series that are scheduled; others are forgotten.
     pub fn schedule<'a>(&self, series: impl IntoIterator<Item = &'a Series>) {
         let mut board = self.lock();
-        let mut before = std::mem::take(&mut *board);
-        *board = series.into_iter().map(|series| (series.clone(), before.remove(series).flatten())).collect();
+        let mut before = std::mem::take(&mut board.last);
+        board.last = series.into_iter().map(|series| (series.clone(), before.remove(series).flatten())).collect();
     }
 
     /// A row was made.
     pub fn observe(&self, row: &Row) {
-        if row.series.measurement() == QOS_METRICS
-            && let Some(last) = self.lock().get_mut(&row.series)
-        {
+        if row.series.measurement() != QOS_METRICS {
+            return;
+        }
+        let mut board = self.lock();
+        if let Some(reason) = skipped_because(row) {
+            *board.skipped.entry(reason.name()).or_default() += 1;
+        }
+        if let Some(last) = board.last.get_mut(&row.series) {
             *last = Some(row.clone());
         }
     }
 
-    /// What is known of every series.
-    pub fn series(&self, now: Timestamp) -> Vec<SeriesStatus> {
-        self.lock().iter().map(|(series, row)| SeriesStatus::of(series, row.as_ref(), now)).collect()
+    /// Skipped rows by reason.
+    pub fn skipped(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().skipped.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Series, Option<Row>>> {
+    /// What is known of every series.
+    pub fn series(&self, now: Timestamp) -> Vec<SeriesStatus> {
+        self.lock().last.iter().map(|(series, row)| SeriesStatus::of(series, row.as_ref(), now)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why the slot of a row was skipped, if it was.
+fn skipped_because(row: &Row) -> Option<Skip> {
+    let text = |name: &str| match row.fields.get(name)? {
+        Value::Text(text) => Some(text.as_str()),
+        Value::Float(_) | Value::Integer(_) => None,
+    };
+    let reason = text(ERROR.info().name).filter(|_| text(RESULT.info().name) == Some(Outcome::Skipped.name()))?;
+    Skip::ALL.into_iter().find(|skip| skip.name() == reason)
 }
 
 /// One series.

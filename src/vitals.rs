@@ -1,10 +1,12 @@
 //! qosd's own state as rows: measurement `qosd`, every minute. The rows go the way of all rows.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::journal;
 use crate::measurement::{Counter, Field, FieldInfo, Fields, QOSD, Row, Series};
+use crate::probe::Skip;
 use crate::probe::ledger::Counts;
 use crate::supervisor::roster::Roster;
 use crate::writer::OutputStatus;
@@ -15,6 +17,15 @@ pub const INTERVAL: Duration = Duration::from_mins(1);
 const SCHEDULED: Field<i64> = Field::integer("scheduled");
 const ROWS: Field<i64> = Field::integer("rows");
 const SKIPPED: Field<i64> = Field::integer("skipped");
+const SKIPPED_BY: [(Skip, Field<i64>); 6] = [
+    (Skip::Overrun, Field::integer("skipped_overrun")),
+    (Skip::Restart, Field::integer("skipped_restart")),
+    (Skip::Suspended, Field::integer("skipped_suspended")),
+    (Skip::Reload, Field::integer("skipped_reload")),
+    (Skip::Shutdown, Field::integer("skipped_shutdown")),
+    (Skip::Budget, Field::integer("skipped_budget")),
+];
+const LATENESS_P99: Field<f64> = Field::float("lateness_p99_ms");
 const RESTARTS: Field<i64> = Field::integer("restarts");
 const ABANDONED_THREADS: Field<i64> = Field::integer("abandoned_threads");
 const QUEUE_DROPPED: Field<i64> = Field::integer("queue_dropped");
@@ -31,6 +42,7 @@ const DELIVERED: Field<i64> = Field::integer("delivered");
 const PENDING: Field<i64> = Field::integer("pending");
 const HELD: Field<i64> = Field::integer("held");
 const RETRIES: Field<i64> = Field::integer("retries");
+const REFUSED_FIELDS: Field<i64> = Field::integer("refused_fields");
 const GAP_FROM: Field<String> = Field::text("gap_from");
 const GAP_TO: Field<String> = Field::text("gap_to");
 const GAP_SLOTS: Field<i64> = Field::integer("gap_slots");
@@ -40,6 +52,13 @@ pub const FIELDS: &[FieldInfo] = &[
     SCHEDULED.info(),
     ROWS.info(),
     SKIPPED.info(),
+    SKIPPED_BY[0].1.info(),
+    SKIPPED_BY[1].1.info(),
+    SKIPPED_BY[2].1.info(),
+    SKIPPED_BY[3].1.info(),
+    SKIPPED_BY[4].1.info(),
+    SKIPPED_BY[5].1.info(),
+    LATENESS_P99.info(),
     RESTARTS.info(),
     ABANDONED_THREADS.info(),
     QUEUE_DROPPED.info(),
@@ -56,6 +75,7 @@ pub const FIELDS: &[FieldInfo] = &[
     PENDING.info(),
     HELD.info(),
     RETRIES.info(),
+    REFUSED_FIELDS.info(),
     GAP_FROM.info(),
     GAP_TO.info(),
     GAP_SLOTS.info(),
@@ -67,6 +87,10 @@ pub struct Vitals<'a> {
     pub agent: &'a str,
     /// The slots of all kinds together.
     pub slots: Counts,
+    /// Skipped rows by reason.
+    pub skipped: &'a BTreeMap<&'static str, u64>,
+    /// How late slots were taken in the last minute, of each kind that took any.
+    pub lateness_p99_ms: &'a [(&'static str, f64)],
     /// The actors.
     pub roster: &'a Roster,
     /// What kinds of probe count beside their rows.
@@ -100,6 +124,9 @@ impl Vitals<'_> {
         for entry in self.roster.entries() {
             let mut fields = Fields::new();
             fields.integer(RESTARTS, entry.restarts);
+            if let Some((_, late)) = self.lateness_p99_ms.iter().find(|(kind, _)| *kind == entry.name) {
+                fields.float(LATENESS_P99, *late);
+            }
             for (field, count) in self.counters.iter().filter(|(kind, _)| *kind == entry.name).flat_map(|(_, counters)| counters) {
                 fields.integer(*field, *count);
             }
@@ -108,7 +135,7 @@ impl Vitals<'_> {
         for output in self.outputs {
             let mut fields = Fields::new();
             fields.integer(DELIVERED, output.delivered).integer(PENDING, output.pending);
-            fields.integer(HELD, output.held).integer(RETRIES, output.retries);
+            fields.integer(HELD, output.held).integer(RETRIES, output.retries).integer(REFUSED_FIELDS, output.refused_fields);
             rows.push(row(Some(("output", &output.name)), fields));
         }
         rows
@@ -117,6 +144,9 @@ impl Vitals<'_> {
     fn process(&self, time: Timestamp) -> Fields {
         let mut fields = Fields::new();
         fields.integer(SCHEDULED, self.slots.scheduled).integer(ROWS, self.slots.rows).integer(SKIPPED, self.slots.skipped);
+        for (reason, field) in SKIPPED_BY {
+            fields.integer(field, self.skipped.get(reason.name()).copied().unwrap_or_default());
+        }
         fields.integer(ABANDONED_THREADS, self.abandoned as u64).integer(QUEUE_DROPPED, self.queue_dropped);
         fields.integer(JOURNAL_ROWS, self.journal.rows).integer(JOURNAL_BYTES, self.journal.bytes);
         if let Some(oldest) = self.journal.oldest {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Assignment, Outcome, Skip, Slot};
-use crate::clock::{Moment, Timestamp, nanos};
+use crate::clock::{Moment, Timestamp, millis, nanos};
 use crate::measurement::Series;
 
 /// A wall clock that moved by more than this against the monotonic clock was stepped.
@@ -18,6 +18,8 @@ const STEP: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(1);
 /// How many slots are taken at once: after a long stand-still their rows should not all be in memory together.
 const AT_ONCE: usize = 10_000;
+/// How many slots of a minute the lateness is taken from.
+const LATENESS_SAMPLES: usize = 100_000;
 /// The generation of the first actor: nobody was there before it who could have left something open.
 const FIRST: u64 = 1;
 /// Slots that passed longer ago get no row each, but one for all of them.
@@ -92,6 +94,7 @@ pub struct Ledger {
     repeat: (i64, Timestamp),
     counts: Counts,
     gap: Option<(Timestamp, Timestamp, u64)>,
+    lateness: Vec<Duration>,
 }
 
 impl Ledger {
@@ -157,6 +160,9 @@ impl Ledger {
                 self.gap =
                     Some(self.gap.map_or((grid, horizon, slots), |(from, to, more)| (from.min(grid), to.max(horizon), more + slots)));
             } else {
+                if self.lateness.len() < LATENESS_SAMPLES {
+                    self.lateness.push(now.unix.since(grid));
+                }
                 due.push(account.take(slot, grid, now.unix));
                 self.counts.scheduled += 1;
             }
@@ -197,6 +203,14 @@ impl Ledger {
     /// How many slots are open.
     pub fn open(&self) -> usize {
         self.accounts.values().chain(self.leaving.values()).map(|account| account.open.len()).sum()
+    }
+
+    /// The 99th percentile (nearest rank) of how late slots were taken since the last call, in milliseconds.
+    pub fn take_lateness_p99_ms(&mut self) -> Option<f64> {
+        let mut late = std::mem::take(&mut self.lateness);
+        late.sort_unstable();
+        let rank = (late.len() * 99).div_ceil(100).checked_sub(1)?;
+        late.get(rank).copied().map(millis)
     }
 
     /// What was counted so far.
