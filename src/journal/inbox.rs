@@ -82,6 +82,8 @@ pub(super) struct Inbox {
     pub(super) outputs: BTreeMap<String, Output>,
     /// Somebody waits: commit at once.
     pub(super) urgent: bool,
+    /// Somebody waits for the last commit: try at once, also while the disk takes nothing.
+    pub(super) closing: bool,
     /// The last handle is gone: commit and end.
     pub(super) stop: bool,
     capacity: usize,
@@ -106,6 +108,7 @@ impl Inbox {
             settings,
             outputs,
             urgent: false,
+            closing: false,
             stop: false,
             capacity,
             rows: VecDeque::new(),
@@ -205,7 +208,15 @@ impl Inbox {
     pub(super) fn wait(&mut self, ticket: Ticket, clean: bool) {
         self.tickets.push(ticket);
         self.clean |= clean;
+        self.closing |= clean;
         self.urgent = true;
+    }
+
+    /// Nobody waits any more: gives everybody who did.
+    pub(super) fn answer(&mut self) -> Vec<Ticket> {
+        self.urgent = false;
+        self.closing = false;
+        std::mem::take(&mut self.tickets)
     }
 
     /// How long until the next commit is due; none if nothing waits.
@@ -229,7 +240,7 @@ impl Inbox {
             return Batch { rows, dropped, promised: self.promised, ..Batch::default() };
         }
         self.first = None;
-        self.urgent = false;
+        let tickets = self.answer();
         let changed = std::mem::take(&mut self.changed);
         let outputs = changed.into_iter().map(|name| (name.clone(), self.outputs.get(&name).cloned())).collect();
         let schedule = std::mem::take(&mut self.promises_changed)
@@ -242,7 +253,7 @@ impl Inbox {
             clean: std::mem::take(&mut self.clean),
             promised: self.promised,
             dropped,
-            tickets: std::mem::take(&mut self.tickets),
+            tickets,
         }
     }
 

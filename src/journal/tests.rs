@@ -212,6 +212,25 @@ async fn while_the_disk_takes_nothing_rows_wait_in_a_bounded_ring() {
     assert_eq!((stats.failing, stats.waiting, stats.dropped_memory), (None, 0, 25));
 }
 
+#[tokio::test]
+async fn who_waits_behind_more_than_a_commit_takes_is_told_that_the_disk_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), Mode::Threaded);
+    let other = sqlite(dir.path());
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    journal.append(rows(0..inbox::COMMIT as i64 + 1));
+    for _ in 0..2 {
+        let answer = tokio::time::timeout(Duration::from_secs(20), journal.flush()).await;
+        assert!(matches!(answer, Ok(Err(JournalError::Failing(_)))), "{answer:?}");
+    }
+    let closed = tokio::time::timeout(Duration::from_secs(20), journal.close()).await;
+    assert!(matches!(closed, Ok(Err(JournalError::Failing(_)))), "{closed:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    let mut tip = journal.tip();
+    tip.wait_for(|tip| tip.0 == inbox::COMMIT as u64 + 1).await.unwrap();
+}
+
 #[test]
 fn rows_that_a_failed_commit_left_behind_are_written_anew_in_their_place() {
     let dir = tempfile::tempdir().unwrap();
