@@ -312,12 +312,12 @@ impl Journal {
     pub async fn missed(&self, now: Timestamp) -> Result<Missed, JournalError> {
         self.ask(move |shared| {
             let now = now.plus(Duration::from_nanos(1));
-            let Some(until) = shared.previous.rows_until(now) else { return Ok(Missed::default()) };
+            let wanted = shared.previous.wanted(now);
+            let Some(&first) = wanted.values().min() else { return Ok(Missed::default()) };
             let mut present = HashSet::new();
-            let promised: HashSet<i64> = shared.previous.promises.iter().map(|promise| promise.id).collect();
             shared.ask(|reader| {
-                reader.places_back_to(until, |place| {
-                    if promised.contains(&place.series) {
+                reader.places_back_to(first.minus(missed::OUT_OF_ORDER), |place| {
+                    if wanted.get(&place.series).is_some_and(|from| place.time >= *from) {
                         present.insert((place.series, place.time));
                     }
                 })

@@ -1,7 +1,7 @@
 //! Which slots a process missed that was killed. Pure: what it promised and the rows that there are, in; slots without a row, out.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::Missed;
@@ -9,12 +9,15 @@ use crate::clock::Timestamp;
 use crate::measurement::Series;
 use crate::probe::schedule::Schedule;
 
-/// How far back missed slots are told one by one, and how long before its last commit a process may have left a slot open.
+/// How far back missed slots are told one by one, and how long before its last commit a process may have left a slot open
+/// at least.
 const EXACT: Duration = Duration::from_hours(1);
+/// A run may fill the interval of its series; its row is durable this long after that.
+const OVER_THE_INTERVAL: Duration = Duration::from_mins(10);
 /// The most slots told one by one.
 pub(super) const MOST: usize = 100_000;
 /// A row may have been appended this long after one whose slot is later.
-const OUT_OF_ORDER: Duration = Duration::from_mins(10);
+pub(super) const OUT_OF_ORDER: Duration = Duration::from_mins(10);
 
 /// What a process left behind.
 #[derive(Clone, Debug, Default)]
@@ -41,25 +44,31 @@ pub(super) struct Promise {
 }
 
 impl Previous {
-    /// Slots before this all have their row; none if nothing was missed at all.
-    fn settled(&self, now: Timestamp) -> Option<Timestamp> {
-        let since = self.promises.iter().map(|promise| promise.since).min()?;
-        (!self.clean).then(|| self.alive.min(now).minus(EXACT).max(since))
+    /// For each series with slots that may be without a row: which of its rows have to be known, those from this time on.
+    pub(super) fn wanted(&self, now: Timestamp) -> HashMap<i64, Timestamp> {
+        let mut wanted = HashMap::new();
+        for promise in self.promises.iter().filter(|_| !self.clean) {
+            let from = self.settled(promise, now);
+            wanted.entry(promise.id).and_modify(|known| *known = from.min(*known)).or_insert(from);
+        }
+        wanted
     }
 
-    /// Rows in order of position, the last first, have to be known until a whole chunk of them is older than this; none if
-    /// no row has to be known.
-    pub(super) fn rows_until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.settled(now).map(|settled| settled.minus(OUT_OF_ORDER))
+    /// Slots of a promise before this all have their row.
+    fn settled(&self, promise: &Promise, now: Timestamp) -> Timestamp {
+        let open = promise.schedule.interval().saturating_add(OVER_THE_INTERVAL).max(EXACT);
+        self.alive.min(now).minus(open).max(promise.since.plus(Duration::from_nanos(1)))
     }
 
     /// The slots without a row in `present`.
     pub(super) fn missed(&self, present: &HashSet<(i64, Timestamp)>, now: Timestamp, most: usize) -> Missed {
-        let Some(settled) = self.settled(now) else { return Missed::default() };
+        if self.clean {
+            return Missed::default();
+        }
         let exact = now.minus(EXACT);
         let mut found = Found::new(most);
         for (index, promise) in self.promises.iter().enumerate() {
-            let from = settled.max(promise.since.plus(Duration::from_nanos(1)));
+            let from = self.settled(promise, now);
             let absent = |slot: &Timestamp| !present.contains(&(promise.id, *slot));
             // Up to its last commit the process left rows, afterwards none: those slots need not be looked at one by one.
             let alive = self.alive.plus(Duration::from_nanos(1)).clamp(from, exact.max(from));
@@ -172,6 +181,21 @@ mod tests {
         assert_eq!(missed.slots.len(), 360);
         assert_eq!(missed.slots[0].1, at(day - 3600 + 1));
         assert_eq!(missed.gap, Some((at(981), at(day - 3600 - 9), (82_800 - 980) / 10)));
+    }
+
+    #[test]
+    fn a_run_that_was_longer_than_an_hour_is_missed_too() {
+        let hour = 3_600;
+        let (runs, killed) = (100 * 24 * hour, 101 * 24 * hour - hour);
+        let daily = promise(1, "a", 24 * 3_600, runs - 24 * hour);
+        let previous = previous(killed, vec![daily, promise(2, "b", 60, runs)]);
+        let before = HashSet::from([(1, at(runs + 1 - 24 * hour))]);
+        let minutes = (runs..killed).step_by(60).map(|minute| (2, at(minute + 1)));
+        let present: HashSet<_> = before.into_iter().chain(minutes).collect();
+        let wanted = previous.wanted(at(killed));
+        assert!(wanted[&1] <= at(runs) && wanted[&2] == at(killed - hour), "{wanted:?}");
+        let missed = previous.missed(&present, at(killed), MOST);
+        assert_eq!(missed, Missed { slots: vec![], gap: Some((at(runs + 1), at(runs + 1), 1)) });
     }
 
     #[test]
