@@ -18,7 +18,8 @@
 //! - `series`: measurement and tags as [`Series::key`] writes them, with a CRC32C. Many rows share one.
 //! - `layout`: names and types of a row's fields, with a CRC32C. Nearly all rows of a series share one.
 //! - `output`: what each output has acknowledged, and since when it is no longer in the config.
-//! - `schedule`: which series have which slots since when, so that slots missed by a process that was killed can be told.
+//! - `schedule`: which series have which slots since when, so that slots missed by a process that was killed can be told; also
+//!   what a reload ended, until when, while a slot of it may be open.
 //! - `damaged`: rows whose checksum did not match, for people to look at; the newest 1 000.
 //! - `meta`: counters, the time of the last commit (`alive`), and whether the last stop was clean (`clean`).
 //!
@@ -299,7 +300,8 @@ impl Journal {
         self.change(|inbox, now| inbox.acknowledge(output, acknowledged.clone(), now));
     }
 
-    /// What is scheduled from now on, so that slots missed while dead can be told. Replaces what was said before.
+    /// What is scheduled from now on, so that slots missed while dead can be told. What was said before ends, unless it is
+    /// said again: its slots until now are still to have their rows.
     ///
     /// To be said after the rows of [`Journal::missed`] were appended: then a kill at any time loses no slot.
     pub fn scheduled(&self, series: Vec<(Series, Schedule)>) {

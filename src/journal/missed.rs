@@ -26,38 +26,51 @@ pub(super) struct Previous {
     pub(super) clean: bool,
     /// Its last commit.
     pub(super) alive: Timestamp,
-    /// What it scheduled.
-    pub(super) promises: Vec<Promise>,
+    /// What it scheduled, each with its series in the file.
+    pub(super) promises: Vec<(i64, Promise)>,
 }
 
-/// A series that was scheduled.
-#[derive(Clone, Debug)]
+/// Slots of a series that were, or are, to have a row each.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Promise {
-    /// The series in the file.
-    pub(super) id: i64,
     /// The series.
     pub(super) series: Series,
     /// Its slots.
     pub(super) schedule: Schedule,
     /// The first slot is after this.
     pub(super) since: Timestamp,
+    /// The last slot is at this or before, if another schedule or none followed.
+    pub(super) until: Option<Timestamp>,
+}
+
+impl Promise {
+    /// How long a slot may be without its row.
+    fn open(&self) -> Duration {
+        self.schedule.interval().saturating_add(OVER_THE_INTERVAL).max(EXACT)
+    }
+
+    /// Whether a slot may still be without its row at a time.
+    pub(super) fn is_open(&self, now: Timestamp) -> bool {
+        let nano = Duration::from_nanos(1);
+        let kept = |until: Timestamp| self.schedule.count(self.since.plus(nano), until.plus(nano)) > 0 && until.plus(self.open()) > now;
+        self.until.is_none_or(kept)
+    }
 }
 
 impl Previous {
     /// For each series with slots that may be without a row: which of its rows have to be known, those from this time on.
     pub(super) fn wanted(&self, now: Timestamp) -> HashMap<i64, Timestamp> {
         let mut wanted = HashMap::new();
-        for promise in self.promises.iter().filter(|_| !self.clean) {
+        for (id, promise) in self.promises.iter().filter(|_| !self.clean) {
             let from = self.settled(promise, now);
-            wanted.entry(promise.id).and_modify(|known| *known = from.min(*known)).or_insert(from);
+            wanted.entry(*id).and_modify(|known| *known = from.min(*known)).or_insert(from);
         }
         wanted
     }
 
     /// Slots of a promise before this all have their row.
     fn settled(&self, promise: &Promise, now: Timestamp) -> Timestamp {
-        let open = promise.schedule.interval().saturating_add(OVER_THE_INTERVAL).max(EXACT);
-        self.alive.min(now).minus(open).max(promise.since.plus(Duration::from_nanos(1)))
+        self.alive.min(now).minus(promise.open()).max(promise.since.plus(Duration::from_nanos(1)))
     }
 
     /// The slots without a row in `present`.
@@ -67,17 +80,21 @@ impl Previous {
         }
         let exact = now.minus(EXACT);
         let mut found = Found::new(most);
-        for (index, promise) in self.promises.iter().enumerate() {
+        for (index, (id, promise)) in self.promises.iter().enumerate() {
+            let end = promise.until.map_or(now, |until| now.min(until.plus(Duration::from_nanos(1))));
             let from = self.settled(promise, now);
-            let absent = |slot: &Timestamp| !present.contains(&(promise.id, *slot));
+            let absent = |slot: &Timestamp| !present.contains(&(*id, *slot));
             // Up to its last commit the process left rows, afterwards none: those slots need not be looked at one by one.
             let alive = self.alive.plus(Duration::from_nanos(1)).clamp(from, exact.max(from));
-            slots(promise.schedule, from, alive.min(exact)).filter(absent).for_each(|slot| found.gap.add(slot, slot, 1));
-            found.gap.add_all(promise.schedule, alive, exact);
-            slots(promise.schedule, exact.max(from), now).filter(absent).for_each(|slot| found.add(slot, index));
+            slots(promise.schedule, from, alive.min(exact).min(end)).filter(absent).for_each(|slot| found.gap.add(slot, slot, 1));
+            found.gap.add_all(promise.schedule, alive, exact.min(end));
+            slots(promise.schedule, exact.max(from), end).filter(absent).for_each(|slot| found.add(slot, index));
         }
-        let slots = found.newest.into_sorted_vec().into_iter().rev();
-        Missed { slots: slots.map(|Reverse((slot, index))| (self.promises[index].series.clone(), slot)).collect(), gap: found.gap.0 }
+        // Where the clock went back, two schedules of a series may share slots.
+        let mut told = HashSet::new();
+        let slots =
+            found.newest.into_sorted_vec().into_iter().rev().filter(|Reverse((slot, index))| told.insert((self.promises[*index].0, *slot)));
+        Missed { slots: slots.map(|Reverse((slot, index))| (self.promises[index].1.series.clone(), slot)).collect(), gap: found.gap.0 }
     }
 }
 
@@ -140,12 +157,16 @@ mod tests {
         Series::new("m", [("target", name)])
     }
 
-    fn promise(id: i64, name: &str, interval: u64, since: i64) -> Promise {
+    fn promise(id: i64, name: &str, interval: u64, since: i64) -> (i64, Promise) {
         let schedule = Schedule::new(Duration::from_secs(interval), Duration::from_secs(1));
-        Promise { id, series: series(name), schedule, since: at(since) }
+        (id, Promise { series: series(name), schedule, since: at(since), until: None })
     }
 
-    fn previous(alive: i64, promises: Vec<Promise>) -> Previous {
+    fn ended(until: i64, (id, promise): (i64, Promise)) -> (i64, Promise) {
+        (id, Promise { until: Some(at(until)), ..promise })
+    }
+
+    fn previous(alive: i64, promises: Vec<(i64, Promise)>) -> Previous {
         Previous { clean: false, alive: at(alive), promises }
     }
 
@@ -196,6 +217,34 @@ mod tests {
         assert!(wanted[&1] <= at(runs) && wanted[&2] == at(killed - hour), "{wanted:?}");
         let missed = previous.missed(&present, at(killed), MOST);
         assert_eq!(missed, Missed { slots: vec![], gap: Some((at(runs + 1), at(runs + 1), 1)) });
+    }
+
+    #[test]
+    fn what_a_reload_ended_is_missed_up_to_its_end() {
+        let promises = vec![ended(121, promise(1, "a", 10, 100)), promise(1, "a", 60, 121), ended(111, promise(2, "b", 10, 100))];
+        let previous = previous(125, promises);
+        let present = HashSet::from([(1, at(101)), (1, at(111)), (2, at(101))]);
+        let missed = previous.missed(&present, at(200), MOST);
+        assert_eq!(missed.slots, [("b", 111), ("a", 121), ("a", 181)].map(|(name, slot)| (series(name), at(slot))));
+        let later = previous.missed(&present, at(86_400), MOST);
+        let last = 86_400 - 3_600 - 59;
+        assert_eq!(later.gap.unwrap(), (at(111), at(last), 2 + (last as u64 - 121) / 60));
+    }
+
+    #[test]
+    fn a_slot_that_an_ended_and_a_later_schedule_share_is_missed_once() {
+        let stepped_back = vec![ended(130, promise(1, "a", 10, 100)), promise(1, "a", 10, 115)];
+        let missed = previous(130, stepped_back).missed(&HashSet::new(), at(132), MOST);
+        assert_eq!(missed.slots, [101, 111, 121, 131].map(|slot| (series("a"), at(slot))));
+    }
+
+    #[test]
+    fn an_ended_promise_is_kept_while_a_slot_of_it_may_be_open() {
+        let is_open = |until, now| ended(until, promise(1, "a", 7_200, 100)).1.is_open(at(now));
+        assert!(is_open(7_201, 7_201 + 7_200));
+        assert!(!is_open(7_201, 7_201 + 7_200 + 600));
+        assert!(!is_open(7_200, 7_200), "it never had a slot");
+        assert!(promise(1, "a", 1, 0).1.is_open(at(1_000_000)));
     }
 
     #[test]

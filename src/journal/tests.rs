@@ -307,6 +307,22 @@ async fn slots_that_a_killed_process_left_without_a_row_are_told_exactly() {
     assert_eq!(open_at(dir.path(), Mode::Inline, 900).missed(at(900)).await.unwrap(), Missed::default(), "nor after a clean stop");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_run_in_flight_of_a_series_that_a_reload_removed_is_missed_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), Mode::Inline);
+    let (a, b, c) = (row("a", 0).series, row("b", 0).series, row("c", 0).series);
+    journal.scheduled([&a, &b, &c].map(|series| (series.clone(), every(10))).to_vec());
+    tokio::time::advance(Duration::from_secs(15)).await;
+    let first = every(10).after(at(0));
+    journal.append(vec![row("a", first.nanos())]);
+    journal.scheduled(vec![(a.clone(), every(10)), (c.clone(), every(3600))]);
+    let copy = killed(dir.path());
+    let mut missed = open_at(copy.path(), Mode::Inline, 16).missed(at(16)).await.unwrap();
+    missed.slots.sort();
+    assert_eq!(missed, Missed { slots: vec![(b, first), (c, first)], gap: None });
+}
+
 fn exported(dir: &Path, filter: &Filter, format: Format) -> String {
     let mut out = Vec::new();
     export(dir, filter, format, &mut out, |row| Some(format!("{} {}", row.series, row.time.nanos()))).unwrap();
