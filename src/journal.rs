@@ -28,7 +28,6 @@
 //! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 5 s. A handle whose sync failed is not used again:
 //! see `Store::reopen`.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -201,6 +200,8 @@ pub struct Missed {
     pub slots: Vec<(Series, Timestamp)>,
     /// What is older or over the limit: from, to, how many slots.
     pub gap: Option<(Timestamp, Timestamp, u64)>,
+    /// For each series that was scheduled and has rows later than now, because the clock went back: the time of the newest.
+    pub newest: Vec<(Series, Timestamp)>,
 }
 
 impl Journal {
@@ -310,21 +311,18 @@ impl Journal {
     }
 
     /// The slots that the process before this one scheduled, or would have, without a row, from its last schedule up to and
-    /// with `now`. Nothing after a clean stop.
+    /// with `now`. None after a clean stop.
     pub async fn missed(&self, now: Timestamp) -> Result<Missed, JournalError> {
         self.ask(move |shared| {
             let now = now.plus(Duration::from_nanos(1));
-            let wanted = shared.previous.wanted(now);
-            let Some(&first) = wanted.values().min() else { return Ok(Missed::default()) };
-            let mut present = HashSet::new();
-            shared.ask(|reader| {
-                reader.places_back_to(first.minus(missed::OUT_OF_ORDER), |place| {
-                    if wanted.get(&place.series).is_some_and(|from| place.time >= *from) {
-                        present.insert((place.series, place.time));
-                    }
-                })
+            let Some(mut rows) = shared.previous.rows(now) else { return Ok(Missed::default()) };
+            let newest = shared.ask(|reader| {
+                reader.places_back_to(rows.back_to(), |place| rows.see(place.position, place.series, place.time))?;
+                // Read whole, as nobody may wait for a time that is damage.
+                reader.at(&rows.newest())
             })?;
-            Ok(shared.previous.missed(&present, now, missed::MOST))
+            let newest = newest.rows.into_iter().map(|stored| (stored.row.series, stored.row.time)).collect();
+            Ok(Missed { newest, ..shared.previous.missed(&rows.present, now, missed::MOST) })
         })
         .await
     }

@@ -17,7 +17,7 @@ const OVER_THE_INTERVAL: Duration = Duration::from_mins(10);
 /// The most slots told one by one.
 pub(super) const MOST: usize = 100_000;
 /// A row may have been appended this long after one whose slot is later.
-pub(super) const OUT_OF_ORDER: Duration = Duration::from_mins(10);
+const OUT_OF_ORDER: Duration = Duration::from_mins(10);
 
 /// What a process left behind.
 #[derive(Clone, Debug, Default)]
@@ -58,14 +58,15 @@ impl Promise {
 }
 
 impl Previous {
-    /// For each series with slots that may be without a row: which of its rows have to be known, those from this time on.
-    pub(super) fn wanted(&self, now: Timestamp) -> HashMap<i64, Timestamp> {
+    /// To be shown the rows that there are; none if nothing was promised.
+    pub(super) fn rows(&self, now: Timestamp) -> Option<Rows> {
         let mut wanted = HashMap::new();
-        for (id, promise) in self.promises.iter().filter(|_| !self.clean) {
-            let from = self.settled(promise, now);
+        for (id, promise) in &self.promises {
+            let from = if self.clean { now } else { self.settled(promise, now).min(now) };
             wanted.entry(*id).and_modify(|known| *known = from.min(*known)).or_insert(from);
         }
-        wanted
+        let back_to = wanted.values().min()?.minus(OUT_OF_ORDER);
+        Some(Rows { now, back_to, wanted, present: HashSet::new(), newest: HashMap::new() })
     }
 
     /// Slots of a promise before this all have their row.
@@ -94,7 +95,42 @@ impl Previous {
         let mut told = HashSet::new();
         let slots =
             found.newest.into_sorted_vec().into_iter().rev().filter(|Reverse((slot, index))| told.insert((self.promises[*index].0, *slot)));
-        Missed { slots: slots.map(|Reverse((slot, index))| (self.promises[index].1.series.clone(), slot)).collect(), gap: found.gap.0 }
+        let slots = slots.map(|Reverse((slot, index))| (self.promises[index].1.series.clone(), slot)).collect();
+        Missed { slots, gap: found.gap.0, newest: Vec::new() }
+    }
+}
+
+/// What is to be known of the rows that there are.
+pub(super) struct Rows {
+    now: Timestamp,
+    back_to: Timestamp,
+    wanted: HashMap<i64, Timestamp>,
+    /// The series and times of rows at slots that may be without one.
+    pub(super) present: HashSet<(i64, Timestamp)>,
+    newest: HashMap<i64, (Timestamp, i64)>,
+}
+
+impl Rows {
+    /// Rows have to be shown in order of position, the last first, until a whole chunk of them is older than this.
+    pub(super) fn back_to(&self) -> Timestamp {
+        self.back_to
+    }
+
+    /// Here is one.
+    pub(super) fn see(&mut self, position: i64, series: i64, time: Timestamp) {
+        let Some(from) = self.wanted.get(&series) else { return };
+        if time >= *from {
+            self.present.insert((series, time));
+        }
+        if time >= self.now {
+            let newest = self.newest.entry(series).or_insert((time, position));
+            *newest = (time, position).max(*newest);
+        }
+    }
+
+    /// For each series, where the newest row is that is not of the past.
+    pub(super) fn newest(&self) -> Vec<i64> {
+        self.newest.values().map(|(_, position)| *position).collect()
     }
 }
 
@@ -213,10 +249,14 @@ mod tests {
         let before = HashSet::from([(1, at(runs + 1 - 24 * hour))]);
         let minutes = (runs..killed).step_by(60).map(|minute| (2, at(minute + 1)));
         let present: HashSet<_> = before.into_iter().chain(minutes).collect();
-        let wanted = previous.wanted(at(killed));
-        assert!(wanted[&1] <= at(runs) && wanted[&2] == at(killed - hour), "{wanted:?}");
+        let mut rows = previous.rows(at(killed)).unwrap();
+        for &(series, time) in &present {
+            rows.see(1, series, time);
+        }
+        assert_eq!(rows.present.len(), 60, "of the other series the last hour is enough");
+        assert!(rows.back_to() < at(runs));
         let missed = previous.missed(&present, at(killed), MOST);
-        assert_eq!(missed, Missed { slots: vec![], gap: Some((at(runs + 1), at(runs + 1), 1)) });
+        assert_eq!(missed, Missed { gap: Some((at(runs + 1), at(runs + 1), 1)), ..Missed::default() });
     }
 
     #[test]
@@ -245,6 +285,16 @@ mod tests {
         assert!(!is_open(7_201, 7_201 + 7_200 + 600));
         assert!(!is_open(7_200, 7_200), "it never had a slot");
         assert!(promise(1, "a", 1, 0).1.is_open(at(1_000_000)));
+    }
+
+    #[test]
+    fn the_newest_row_of_each_series_is_found_unless_it_is_of_the_past() {
+        let previous = Previous { clean: true, ..previous(500, vec![promise(1, "a", 10, 100), promise(2, "b", 10, 100)]) };
+        let mut rows = previous.rows(at(200)).unwrap();
+        for (position, series, time) in [(9, 1, 190), (8, 2, 199), (7, 3, 900), (6, 1, 301), (5, 1, 311), (4, 1, 201)] {
+            rows.see(position, series, at(time));
+        }
+        assert_eq!(rows.newest(), [5]);
     }
 
     #[test]
