@@ -143,14 +143,6 @@ pub enum JournalError {
     Stopped,
 }
 
-impl JournalError {
-    /// What happened and why, in one line.
-    fn with_causes(&self) -> String {
-        let causes = std::iter::successors(std::error::Error::source(self), |error| error.source());
-        causes.fold(self.to_string(), |line, cause| format!("{line}: {cause}"))
-    }
-}
-
 /// Says what `SQLite` could not do.
 fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
     move |source| JournalError::Sqlite { doing, source }

@@ -19,6 +19,7 @@ use super::retention::{self, Facts, Step};
 use super::store::Store;
 use super::{JournalError, Position, Stats};
 use crate::clock::{Clock, Timestamp};
+use crate::settings::explain;
 
 /// The first and the longest wait between two attempts while the disk takes nothing.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
@@ -201,7 +202,7 @@ impl Engine {
 
     /// Keeps everything in memory, and closes the file: after a failed sync the same handle is never trusted again.
     fn failed(&mut self, mut batch: Batch, error: &JournalError, now: Duration) {
-        let reason = error.with_causes();
+        let reason = explain(error);
         // Also who waits for rows behind those of this batch: they are no more durable than these.
         let mut tickets = std::mem::take(&mut batch.tickets);
         tickets.extend(held(&self.shared.inbox).answer());
