@@ -26,7 +26,6 @@ use crate::supervisor::policy::Policy;
 use crate::vitals::{self, Vitals};
 use crate::writer::{Intake, Outlet, OutputSpec, Statuses, Writer, WriterParts, queue};
 
-mod privileges;
 mod service;
 
 pub use service::{Ended, run};

@@ -18,7 +18,8 @@
 //! - `series`: measurement and tags as [`Series::key`] writes them, with a CRC32C. Many rows share one.
 //! - `layout`: names and types of a row's fields, with a CRC32C. Nearly all rows of a series share one.
 //! - `output`: what each output has acknowledged, and since when it is no longer in the config.
-//! - `schedule`: which series have which slots since when, so that slots missed by a process that was killed can be told.
+//! - `schedule`: which series have which slots since when, so that slots missed by a process that was killed can be told; also
+//!   what a reload ended, until when, while a slot of it may be open.
 //! - `damaged`: rows whose checksum did not match, for people to look at; the newest 1 000.
 //! - `meta`: counters, the time of the last commit (`alive`), and whether the last stop was clean (`clean`).
 //!
@@ -27,7 +28,6 @@
 //! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 5 s. A handle whose sync failed is not used again:
 //! see `Store::reopen`.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -143,14 +143,6 @@ pub enum JournalError {
     Stopped,
 }
 
-impl JournalError {
-    /// What happened and why, in one line.
-    fn with_causes(&self) -> String {
-        let causes = std::iter::successors(std::error::Error::source(self), |error| error.source());
-        causes.fold(self.to_string(), |line, cause| format!("{line}: {cause}"))
-    }
-}
-
 /// Says what `SQLite` could not do.
 fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
     move |source| JournalError::Sqlite { doing, source }
@@ -200,6 +192,8 @@ pub struct Missed {
     pub slots: Vec<(Series, Timestamp)>,
     /// What is older or over the limit: from, to, how many slots.
     pub gap: Option<(Timestamp, Timestamp, u64)>,
+    /// For each series that was scheduled and has rows later than now, because the clock went back: the time of the newest.
+    pub newest: Vec<(Series, Timestamp)>,
 }
 
 impl Journal {
@@ -299,7 +293,8 @@ impl Journal {
         self.change(|inbox, now| inbox.acknowledge(output, acknowledged.clone(), now));
     }
 
-    /// What is scheduled from now on, so that slots missed while dead can be told. Replaces what was said before.
+    /// What is scheduled from now on, so that slots missed while dead can be told. What was said before ends, unless it is
+    /// said again: its slots until now are still to have their rows.
     ///
     /// To be said after the rows of [`Journal::missed`] were appended: then a kill at any time loses no slot.
     pub fn scheduled(&self, series: Vec<(Series, Schedule)>) {
@@ -308,21 +303,18 @@ impl Journal {
     }
 
     /// The slots that the process before this one scheduled, or would have, without a row, from its last schedule up to and
-    /// with `now`. Nothing after a clean stop.
+    /// with `now`. None after a clean stop.
     pub async fn missed(&self, now: Timestamp) -> Result<Missed, JournalError> {
         self.ask(move |shared| {
             let now = now.plus(Duration::from_nanos(1));
-            let Some(until) = shared.previous.rows_until(now) else { return Ok(Missed::default()) };
-            let mut present = HashSet::new();
-            let promised: HashSet<i64> = shared.previous.promises.iter().map(|promise| promise.id).collect();
-            shared.ask(|reader| {
-                reader.places_back_to(until, |place| {
-                    if promised.contains(&place.series) {
-                        present.insert((place.series, place.time));
-                    }
-                })
+            let Some(mut rows) = shared.previous.rows(now) else { return Ok(Missed::default()) };
+            let newest = shared.ask(|reader| {
+                reader.places_back_to(rows.back_to(), |place| rows.see(place.position, place.series, place.time))?;
+                // Read whole, as nobody may wait for a time that is damage.
+                reader.at(&rows.newest())
             })?;
-            Ok(shared.previous.missed(&present, now, missed::MOST))
+            let newest = newest.rows.into_iter().map(|stored| (stored.row.series, stored.row.time)).collect();
+            Ok(Missed { newest, ..shared.previous.missed(&rows.present, now, missed::MOST) })
         })
         .await
     }

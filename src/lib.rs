@@ -27,6 +27,7 @@ pub mod vitals;
 
 pub mod backoff;
 pub mod clock;
+pub mod privileges;
 pub mod resolve;
 pub mod secret;
 pub mod sys;

@@ -108,15 +108,10 @@ pub fn out_of_range<T: PartialOrd>(key: &str, value: &T, allowed: &RangeInclusiv
         .then(|| KeyProblem::new(key, format!("{} is out of range, allowed is {} to {}", show(value), show(low), show(high))))
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. A cause that the line ends with already is not said again.
 pub fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
+    causes.fold(error.to_string(), |line, cause| if line.ends_with(&cause) { line } else { format!("{line}: {cause}") })
 }
 
 /// A key as it stands in a path: as it is if it is plain, else quoted and escaped, so that no key can forge a line.
@@ -267,5 +262,15 @@ mod tests {
     fn a_problem_seen_from_outside_keeps_its_place() {
         let key = |key: &str| KeyProblem::new(key, "").within("ping.core").key;
         assert_eq!([key(""), key("count"), key("[1].host")], ["ping.core", "ping.core.count", "ping.core[1].host"]);
+    }
+
+    #[test]
+    fn an_error_is_explained_with_each_of_its_causes_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Layer(&'static str, #[source] Option<Box<Layer>>);
+        let layer = |said, cause| Layer(said, Some(Box::new(cause)));
+        let error = layer("no answer", layer("connecting: refused", layer("refused", Layer("port closed", None))));
+        assert_eq!(explain(&error), "no answer: connecting: refused: port closed");
     }
 }

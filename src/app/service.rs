@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, interval_at, timeout};
 
-use super::{Options, Parts, StartError, is_fatal, privileges};
+use super::{Options, Parts, StartError, is_fatal};
 use crate::clock::Clock;
 use crate::config;
+use crate::privileges;
 use crate::probe::schedule::Schedule;
 use crate::resolve::Resolver;
 use crate::status::server;
@@ -82,7 +83,7 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     }
     let (hooks, env) = (options.env.get(TEST_HOOKS).cloned(), options.env.clone());
     let engines = options.kinds.iter().map(|kind| (kind.name(), Arc::from(kind.open()))).collect();
-    // No packet has been read and no thread started yet.
+    // No packet has been read yet, and of the threads only that of the log was started: it drops its own.
     privileges::drop_capabilities();
     let systemd = Systemd::connect(&env);
     let parts = Arc::new(Parts::new(options, config, engines, clock.clone())?);

@@ -1,7 +1,6 @@
 //! Sends a batch over HTTP and reads the answer, within one deadline. Decides nothing: [`answer`](super::answer) does.
 
 use std::cell::Cell;
-use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use reqwest::{Response, StatusCode, Url};
 use super::answer;
 use super::settings::{Api, Settings};
 use crate::clock::Clock;
+use crate::settings::explain;
 use crate::writer::Verdict;
 
 /// The most of an answer's body that is read.
@@ -57,7 +57,7 @@ impl Client {
     /// A client for these settings. Connects to nothing yet.
     pub fn new(settings: &Settings, clock: Clock) -> Result<Self, ClientError> {
         let url = write_url(settings)?;
-        let http = http(url.scheme() == "https").map_err(|error| ClientError::Setup(chain(&error)))?;
+        let http = http(url.scheme() == "https").map_err(|error| ClientError::Setup(explain(&error)))?;
         let (headers, secrets) = credentials(&http, &url, settings)?;
         let (gzip, timeout) = (settings.gzip, settings.timeout);
         Ok(Self { http, url, headers, gzip, timeout, clock, secrets, may_be_stale: Cell::new(false) })
@@ -72,7 +72,7 @@ impl Client {
     pub async fn write(&self, body: Bytes) -> Verdict {
         match tokio::time::timeout(self.timeout, self.exchange(body)).await {
             Ok(Ok(Answer { status, headers, body })) => answer::judge(status, &headers, &body, self.clock.now().unix, &self.secrets),
-            Ok(Err(error)) => Verdict::Unknown { why: answer::redact(&chain(&error.without_url()), &self.secrets) },
+            Ok(Err(error)) => Verdict::Unknown { why: answer::redact(&explain(&error.without_url()), &self.secrets) },
             Err(_) => {
                 self.may_be_stale.set(false);
                 Verdict::Unknown { why: format!("no whole answer within {}", humantime::format_duration(self.timeout)) }
@@ -173,20 +173,6 @@ fn credentials(http: &reqwest::Client, url: &Url, settings: &Settings) -> Result
     let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
     let secrets = secret.map(|secret| secret.expose().to_owned()).into_iter().chain(sent.map(|(_, coded)| coded.to_owned()));
     Ok((headers, secrets.collect()))
-}
-
-/// An error with its causes in one line; each cause once.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

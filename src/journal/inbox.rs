@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::acknowledged::Acknowledged;
+use super::missed::Promise;
 use super::{JournalError, Settings};
 use crate::clock::Timestamp;
 use crate::measurement::{Row, Series};
@@ -37,9 +38,6 @@ pub(super) struct Output {
 /// Who waits for a commit.
 pub(super) type Ticket = oneshot::Sender<Result<(), JournalError>>;
 
-/// A series, its schedule, and since when.
-pub(super) type Promises = Vec<(Series, Schedule, Timestamp)>;
-
 /// What one commit makes durable.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -48,7 +46,7 @@ pub(super) struct Batch {
     /// Outputs that changed; none = forgotten.
     pub(super) outputs: BTreeMap<String, Option<Output>>,
     /// The schedule, if it changed.
-    pub(super) schedule: Option<Promises>,
+    pub(super) schedule: Option<Vec<Promise>>,
     /// Positions of rows to be set aside.
     pub(super) damaged: BTreeSet<u64>,
     /// Whether this is a clean stop.
@@ -82,13 +80,15 @@ pub(super) struct Inbox {
     pub(super) outputs: BTreeMap<String, Output>,
     /// Somebody waits: commit at once.
     pub(super) urgent: bool,
+    /// Somebody waits for the last commit: try at once, also while the disk takes nothing.
+    pub(super) closing: bool,
     /// The last handle is gone: commit and end.
     pub(super) stop: bool,
     capacity: usize,
     rows: VecDeque<Row>,
     first: Option<Duration>,
     changed: BTreeSet<String>,
-    promises: HashMap<Series, (Schedule, Timestamp)>,
+    promises: Vec<Promise>,
     promised: bool,
     promises_changed: bool,
     damaged: BTreeSet<u64>,
@@ -106,12 +106,13 @@ impl Inbox {
             settings,
             outputs,
             urgent: false,
+            closing: false,
             stop: false,
             capacity,
             rows: VecDeque::new(),
             first: None,
             changed: BTreeSet::new(),
-            promises: HashMap::new(),
+            promises: Vec::new(),
             promised: false,
             promises_changed: false,
             damaged: BTreeSet::new(),
@@ -178,16 +179,20 @@ impl Inbox {
         }
     }
 
-    /// What is scheduled from `today` on. What was scheduled alike before stays promised since then.
+    /// What is scheduled from `today` on. What was scheduled alike before stays promised since then; what was not ends now, and
+    /// is kept while one of its slots may be open.
     pub(super) fn schedule(&mut self, series: Vec<(Series, Schedule)>, today: Timestamp, now: Duration) {
-        let before = std::mem::take(&mut self.promises);
-        self.promises = series
-            .into_iter()
-            .map(|(series, schedule)| match before.get(&series) {
-                Some(&(known, since)) if known == schedule => (series, (known, since)),
-                _ => (series, (schedule, today)),
-            })
-            .collect();
+        let mut wanted: HashMap<Series, Schedule> = series.into_iter().collect();
+        for promise in self.promises.iter_mut().filter(|promise| promise.until.is_none()) {
+            if wanted.get(&promise.series) == Some(&promise.schedule) {
+                wanted.remove(&promise.series);
+            } else {
+                promise.until = Some(today);
+            }
+        }
+        self.promises.retain(|promise| promise.is_open(today));
+        let new = wanted.into_iter().map(|(series, schedule)| Promise { series, schedule, since: today, until: None });
+        self.promises.extend(new);
         self.promised = true;
         self.promises_changed = true;
         self.clean = false;
@@ -205,7 +210,15 @@ impl Inbox {
     pub(super) fn wait(&mut self, ticket: Ticket, clean: bool) {
         self.tickets.push(ticket);
         self.clean |= clean;
+        self.closing |= clean;
         self.urgent = true;
+    }
+
+    /// Nobody waits any more: gives everybody who did.
+    pub(super) fn answer(&mut self) -> Vec<Ticket> {
+        self.urgent = false;
+        self.closing = false;
+        std::mem::take(&mut self.tickets)
     }
 
     /// How long until the next commit is due; none if nothing waits.
@@ -229,11 +242,10 @@ impl Inbox {
             return Batch { rows, dropped, promised: self.promised, ..Batch::default() };
         }
         self.first = None;
-        self.urgent = false;
+        let tickets = self.answer();
         let changed = std::mem::take(&mut self.changed);
         let outputs = changed.into_iter().map(|name| (name.clone(), self.outputs.get(&name).cloned())).collect();
-        let schedule = std::mem::take(&mut self.promises_changed)
-            .then(|| self.promises.iter().map(|(series, &(schedule, since))| (series.clone(), schedule, since)).collect());
+        let schedule = std::mem::take(&mut self.promises_changed).then(|| self.promises.clone());
         Batch {
             rows,
             outputs,
@@ -242,7 +254,7 @@ impl Inbox {
             clean: std::mem::take(&mut self.clean),
             promised: self.promised,
             dropped,
-            tickets: std::mem::take(&mut self.tickets),
+            tickets,
         }
     }
 
@@ -382,10 +394,23 @@ mod tests {
         let schedule = |seconds| Schedule::new(Duration::from_secs(seconds), Duration::ZERO);
         let (a, b) = (row("a", 0).series, row("b", 0).series);
         let at = Timestamp::from_nanos;
-        inbox.schedule(vec![(a.clone(), schedule(1)), (b.clone(), schedule(1))], at(5), NOW);
-        inbox.schedule(vec![(a.clone(), schedule(1)), (b.clone(), schedule(2))], at(9), NOW);
+        inbox.schedule(vec![(a.clone(), schedule(1)), (b.clone(), schedule(60))], at(5), NOW);
+        inbox.schedule(vec![(a.clone(), schedule(1)), (b.clone(), schedule(2))], at(3_000_000_005), NOW);
+        let promise = |series: &Series, seconds, since, until: Option<i64>| Promise {
+            series: series.clone(),
+            schedule: schedule(seconds),
+            since: at(since),
+            until: until.map(at),
+        };
         let mut promises = inbox.take().schedule.unwrap();
-        promises.sort_by_key(|promise| promise.2);
-        assert_eq!(promises, [(a, schedule(1), at(5)), (b, schedule(2), at(9))]);
+        promises.sort_by_key(|promise| (promise.since, promise.until));
+        let kept = promise(&a, 1, 5, None);
+        assert_eq!(promises, [kept.clone(), promise(&b, 2, 3_000_000_005, None)], "the old schedule of b had no slot");
+
+        inbox.schedule(vec![(a.clone(), schedule(1))], at(9_000_000_000), NOW);
+        let gone = promise(&b, 2, 3_000_000_005, Some(9_000_000_000));
+        assert_eq!(inbox.take().schedule.unwrap(), [kept.clone(), gone], "a slot of b may be open");
+        inbox.schedule(vec![(a.clone(), schedule(1))], at(9_000_000_000).plus(Duration::from_hours(2)), NOW);
+        assert_eq!(inbox.take().schedule.unwrap(), [kept]);
     }
 }

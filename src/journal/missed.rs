@@ -1,7 +1,7 @@
 //! Which slots a process missed that was killed. Pure: what it promised and the rows that there are, in; slots without a row, out.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::Missed;
@@ -9,8 +9,11 @@ use crate::clock::Timestamp;
 use crate::measurement::Series;
 use crate::probe::schedule::Schedule;
 
-/// How far back missed slots are told one by one, and how long before its last commit a process may have left a slot open.
+/// How far back missed slots are told one by one, and how long before its last commit a process may have left a slot open
+/// at least.
 const EXACT: Duration = Duration::from_hours(1);
+/// A run may fill the interval of its series; its row is durable this long after that.
+const OVER_THE_INTERVAL: Duration = Duration::from_mins(10);
 /// The most slots told one by one.
 pub(super) const MOST: usize = 100_000;
 /// A row may have been appended this long after one whose slot is later.
@@ -23,52 +26,111 @@ pub(super) struct Previous {
     pub(super) clean: bool,
     /// Its last commit.
     pub(super) alive: Timestamp,
-    /// What it scheduled.
-    pub(super) promises: Vec<Promise>,
+    /// What it scheduled, each with its series in the file.
+    pub(super) promises: Vec<(i64, Promise)>,
 }
 
-/// A series that was scheduled.
-#[derive(Clone, Debug)]
+/// Slots of a series that were, or are, to have a row each.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Promise {
-    /// The series in the file.
-    pub(super) id: i64,
     /// The series.
     pub(super) series: Series,
     /// Its slots.
     pub(super) schedule: Schedule,
     /// The first slot is after this.
     pub(super) since: Timestamp,
+    /// The last slot is at this or before, if another schedule or none followed.
+    pub(super) until: Option<Timestamp>,
+}
+
+impl Promise {
+    /// How long a slot may be without its row.
+    fn open(&self) -> Duration {
+        self.schedule.interval().saturating_add(OVER_THE_INTERVAL).max(EXACT)
+    }
+
+    /// Whether a slot may still be without its row at a time.
+    pub(super) fn is_open(&self, now: Timestamp) -> bool {
+        let nano = Duration::from_nanos(1);
+        let kept = |until: Timestamp| self.schedule.count(self.since.plus(nano), until.plus(nano)) > 0 && until.plus(self.open()) > now;
+        self.until.is_none_or(kept)
+    }
 }
 
 impl Previous {
-    /// Slots before this all have their row; none if nothing was missed at all.
-    fn settled(&self, now: Timestamp) -> Option<Timestamp> {
-        let since = self.promises.iter().map(|promise| promise.since).min()?;
-        (!self.clean).then(|| self.alive.min(now).minus(EXACT).max(since))
+    /// To be shown the rows that there are; none if nothing was promised.
+    pub(super) fn rows(&self, now: Timestamp) -> Option<Rows> {
+        let mut wanted = HashMap::new();
+        for (id, promise) in &self.promises {
+            let from = if self.clean { now } else { self.settled(promise, now).min(now) };
+            wanted.entry(*id).and_modify(|known| *known = from.min(*known)).or_insert(from);
+        }
+        let back_to = wanted.values().min()?.minus(OUT_OF_ORDER);
+        Some(Rows { now, back_to, wanted, present: HashSet::new(), newest: HashMap::new() })
     }
 
-    /// Rows in order of position, the last first, have to be known until a whole chunk of them is older than this; none if
-    /// no row has to be known.
-    pub(super) fn rows_until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.settled(now).map(|settled| settled.minus(OUT_OF_ORDER))
+    /// Slots of a promise before this all have their row.
+    fn settled(&self, promise: &Promise, now: Timestamp) -> Timestamp {
+        self.alive.min(now).minus(promise.open()).max(promise.since.plus(Duration::from_nanos(1)))
     }
 
     /// The slots without a row in `present`.
     pub(super) fn missed(&self, present: &HashSet<(i64, Timestamp)>, now: Timestamp, most: usize) -> Missed {
-        let Some(settled) = self.settled(now) else { return Missed::default() };
+        if self.clean {
+            return Missed::default();
+        }
         let exact = now.minus(EXACT);
         let mut found = Found::new(most);
-        for (index, promise) in self.promises.iter().enumerate() {
-            let from = settled.max(promise.since.plus(Duration::from_nanos(1)));
-            let absent = |slot: &Timestamp| !present.contains(&(promise.id, *slot));
+        for (index, (id, promise)) in self.promises.iter().enumerate() {
+            let end = promise.until.map_or(now, |until| now.min(until.plus(Duration::from_nanos(1))));
+            let from = self.settled(promise, now);
+            let absent = |slot: &Timestamp| !present.contains(&(*id, *slot));
             // Up to its last commit the process left rows, afterwards none: those slots need not be looked at one by one.
             let alive = self.alive.plus(Duration::from_nanos(1)).clamp(from, exact.max(from));
-            slots(promise.schedule, from, alive.min(exact)).filter(absent).for_each(|slot| found.gap.add(slot, slot, 1));
-            found.gap.add_all(promise.schedule, alive, exact);
-            slots(promise.schedule, exact.max(from), now).filter(absent).for_each(|slot| found.add(slot, index));
+            slots(promise.schedule, from, alive.min(exact).min(end)).filter(absent).for_each(|slot| found.gap.add(slot, slot, 1));
+            found.gap.add_all(promise.schedule, alive, exact.min(end));
+            slots(promise.schedule, exact.max(from), end).filter(absent).for_each(|slot| found.add(slot, index));
         }
-        let slots = found.newest.into_sorted_vec().into_iter().rev();
-        Missed { slots: slots.map(|Reverse((slot, index))| (self.promises[index].series.clone(), slot)).collect(), gap: found.gap.0 }
+        // Where the clock went back, two schedules of a series may share slots.
+        let mut told = HashSet::new();
+        let slots =
+            found.newest.into_sorted_vec().into_iter().rev().filter(|Reverse((slot, index))| told.insert((self.promises[*index].0, *slot)));
+        let slots = slots.map(|Reverse((slot, index))| (self.promises[index].1.series.clone(), slot)).collect();
+        Missed { slots, gap: found.gap.0, newest: Vec::new() }
+    }
+}
+
+/// What is to be known of the rows that there are.
+pub(super) struct Rows {
+    now: Timestamp,
+    back_to: Timestamp,
+    wanted: HashMap<i64, Timestamp>,
+    /// The series and times of rows at slots that may be without one.
+    pub(super) present: HashSet<(i64, Timestamp)>,
+    newest: HashMap<i64, (Timestamp, i64)>,
+}
+
+impl Rows {
+    /// Rows have to be shown in order of position, the last first, until a whole chunk of them is older than this.
+    pub(super) fn back_to(&self) -> Timestamp {
+        self.back_to
+    }
+
+    /// Here is one.
+    pub(super) fn see(&mut self, position: i64, series: i64, time: Timestamp) {
+        let Some(from) = self.wanted.get(&series) else { return };
+        if time >= *from {
+            self.present.insert((series, time));
+        }
+        if time >= self.now {
+            let newest = self.newest.entry(series).or_insert((time, position));
+            *newest = (time, position).max(*newest);
+        }
+    }
+
+    /// For each series, where the newest row is that is not of the past.
+    pub(super) fn newest(&self) -> Vec<i64> {
+        self.newest.values().map(|(_, position)| *position).collect()
     }
 }
 
@@ -131,12 +193,16 @@ mod tests {
         Series::new("m", [("target", name)])
     }
 
-    fn promise(id: i64, name: &str, interval: u64, since: i64) -> Promise {
+    fn promise(id: i64, name: &str, interval: u64, since: i64) -> (i64, Promise) {
         let schedule = Schedule::new(Duration::from_secs(interval), Duration::from_secs(1));
-        Promise { id, series: series(name), schedule, since: at(since) }
+        (id, Promise { series: series(name), schedule, since: at(since), until: None })
     }
 
-    fn previous(alive: i64, promises: Vec<Promise>) -> Previous {
+    fn ended(until: i64, (id, promise): (i64, Promise)) -> (i64, Promise) {
+        (id, Promise { until: Some(at(until)), ..promise })
+    }
+
+    fn previous(alive: i64, promises: Vec<(i64, Promise)>) -> Previous {
         Previous { clean: false, alive: at(alive), promises }
     }
 
@@ -172,6 +238,63 @@ mod tests {
         assert_eq!(missed.slots.len(), 360);
         assert_eq!(missed.slots[0].1, at(day - 3600 + 1));
         assert_eq!(missed.gap, Some((at(981), at(day - 3600 - 9), (82_800 - 980) / 10)));
+    }
+
+    #[test]
+    fn a_run_that_was_longer_than_an_hour_is_missed_too() {
+        let hour = 3_600;
+        let (runs, killed) = (100 * 24 * hour, 101 * 24 * hour - hour);
+        let daily = promise(1, "a", 24 * 3_600, runs - 24 * hour);
+        let previous = previous(killed, vec![daily, promise(2, "b", 60, runs)]);
+        let before = HashSet::from([(1, at(runs + 1 - 24 * hour))]);
+        let minutes = (runs..killed).step_by(60).map(|minute| (2, at(minute + 1)));
+        let present: HashSet<_> = before.into_iter().chain(minutes).collect();
+        let mut rows = previous.rows(at(killed)).unwrap();
+        for &(series, time) in &present {
+            rows.see(1, series, time);
+        }
+        assert_eq!(rows.present.len(), 60, "of the other series the last hour is enough");
+        assert!(rows.back_to() < at(runs));
+        let missed = previous.missed(&present, at(killed), MOST);
+        assert_eq!(missed, Missed { gap: Some((at(runs + 1), at(runs + 1), 1)), ..Missed::default() });
+    }
+
+    #[test]
+    fn what_a_reload_ended_is_missed_up_to_its_end() {
+        let promises = vec![ended(121, promise(1, "a", 10, 100)), promise(1, "a", 60, 121), ended(111, promise(2, "b", 10, 100))];
+        let previous = previous(125, promises);
+        let present = HashSet::from([(1, at(101)), (1, at(111)), (2, at(101))]);
+        let missed = previous.missed(&present, at(200), MOST);
+        assert_eq!(missed.slots, [("b", 111), ("a", 121), ("a", 181)].map(|(name, slot)| (series(name), at(slot))));
+        let later = previous.missed(&present, at(86_400), MOST);
+        let last = 86_400 - 3_600 - 59;
+        assert_eq!(later.gap.unwrap(), (at(111), at(last), 2 + (last as u64 - 121) / 60));
+    }
+
+    #[test]
+    fn a_slot_that_an_ended_and_a_later_schedule_share_is_missed_once() {
+        let stepped_back = vec![ended(130, promise(1, "a", 10, 100)), promise(1, "a", 10, 115)];
+        let missed = previous(130, stepped_back).missed(&HashSet::new(), at(132), MOST);
+        assert_eq!(missed.slots, [101, 111, 121, 131].map(|slot| (series("a"), at(slot))));
+    }
+
+    #[test]
+    fn an_ended_promise_is_kept_while_a_slot_of_it_may_be_open() {
+        let is_open = |until, now| ended(until, promise(1, "a", 7_200, 100)).1.is_open(at(now));
+        assert!(is_open(7_201, 7_201 + 7_200));
+        assert!(!is_open(7_201, 7_201 + 7_200 + 600));
+        assert!(!is_open(7_200, 7_200), "it never had a slot");
+        assert!(promise(1, "a", 1, 0).1.is_open(at(1_000_000)));
+    }
+
+    #[test]
+    fn the_newest_row_of_each_series_is_found_unless_it_is_of_the_past() {
+        let previous = Previous { clean: true, ..previous(500, vec![promise(1, "a", 10, 100), promise(2, "b", 10, 100)]) };
+        let mut rows = previous.rows(at(200)).unwrap();
+        for (position, series, time) in [(9, 1, 190), (8, 2, 199), (7, 3, 900), (6, 1, 301), (5, 1, 311), (4, 1, 201)] {
+            rows.see(position, series, at(time));
+        }
+        assert_eq!(rows.newest(), [5]);
     }
 
     #[test]

@@ -24,7 +24,8 @@ const TABLES: &str = "
         layout INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     CREATE TABLE damaged (position INTEGER PRIMARY KEY, series, time, layout, crc, body, found INTEGER NOT NULL);
     CREATE TABLE output (name TEXT PRIMARY KEY, acknowledged BLOB NOT NULL, crc INTEGER NOT NULL, removed INTEGER) STRICT, WITHOUT ROWID;
-    CREATE TABLE schedule (series INTEGER PRIMARY KEY, interval INTEGER NOT NULL, phase INTEGER NOT NULL, since INTEGER NOT NULL) STRICT;
+    CREATE TABLE schedule (series INTEGER NOT NULL, interval INTEGER NOT NULL, phase INTEGER NOT NULL, since INTEGER NOT NULL,
+        until INTEGER) STRICT;
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 

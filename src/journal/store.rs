@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::acknowledged::Acknowledged;
 use super::encoding::{self, Layout};
-use super::inbox::{Batch, Output, Promises};
+use super::inbox::{Batch, Output};
 use super::missed::{Previous, Promise};
 use super::reader::unaltered;
 use super::{JournalError, Position, failed, schema};
@@ -177,7 +177,7 @@ impl Store {
     /// What the process before this one left behind.
     pub(super) fn previous(&self) -> Result<Previous, JournalError> {
         let read = || {
-            let sql = "SELECT s.id, s.key, s.crc, p.interval, p.phase, p.since FROM schedule p JOIN series s ON s.id = p.series";
+            let sql = "SELECT s.id, s.key, s.crc, p.interval, p.phase, p.since, p.until FROM schedule p JOIN series s ON s.id = p.series";
             let mut statement = self.conn.prepare(sql)?;
             let promises = statement.query_map([], |row| {
                 let Some(series) = unaltered(row.get_ref(1)?, row.get_ref(2)?).and_then(|key| Series::from_key(key).ok()) else {
@@ -185,7 +185,8 @@ impl Store {
                 };
                 let duration = |index| row.get::<_, i64>(index).map(|nanos| std::time::Duration::from_nanos(nanos as u64));
                 let schedule = Schedule::new(duration(3)?, duration(4)?);
-                Ok(Some(Promise { id: row.get(0)?, series, schedule, since: Timestamp::from_nanos(row.get(5)?) }))
+                let (since, until) = (Timestamp::from_nanos(row.get(5)?), row.get::<_, Option<i64>>(6)?.map(Timestamp::from_nanos));
+                Ok(Some((row.get(0)?, Promise { series, schedule, since, until })))
             })?;
             let promises = promises.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<_>>>()?;
             let alive = Timestamp::from_nanos(meta(&self.conn, "alive")?.unwrap_or_default());
@@ -347,12 +348,13 @@ fn keep_outputs(tx: &Transaction<'_>, outputs: &BTreeMap<String, Option<Output>>
     Ok(())
 }
 
-fn keep_schedule(tx: &Transaction<'_>, dictionary: &mut Dictionary, promises: &Promises) -> rusqlite::Result<()> {
+fn keep_schedule(tx: &Transaction<'_>, dictionary: &mut Dictionary, promises: &[Promise]) -> rusqlite::Result<()> {
     tx.execute("DELETE FROM schedule", [])?;
-    let mut statement = tx.prepare("INSERT OR REPLACE INTO schedule (series, interval, phase, since) VALUES (?1, ?2, ?3, ?4)")?;
-    for (series, schedule, since) in promises {
+    let mut statement = tx.prepare("INSERT INTO schedule (series, interval, phase, since, until) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for Promise { series, schedule, since, until } in promises {
         let id = known_series(&mut dictionary.series, tx, series)?.0;
-        statement.execute([id, crate::clock::nanos(schedule.interval()), crate::clock::nanos(schedule.phase()), since.nanos()])?;
+        let (interval, phase) = (crate::clock::nanos(schedule.interval()), crate::clock::nanos(schedule.phase()));
+        statement.execute(params![id, interval, phase, since.nanos(), until.map(Timestamp::nanos)])?;
     }
     Ok(())
 }

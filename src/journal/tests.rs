@@ -212,6 +212,25 @@ async fn while_the_disk_takes_nothing_rows_wait_in_a_bounded_ring() {
     assert_eq!((stats.failing, stats.waiting, stats.dropped_memory), (None, 0, 25));
 }
 
+#[tokio::test]
+async fn who_waits_behind_more_than_a_commit_takes_is_told_that_the_disk_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), Mode::Threaded);
+    let other = sqlite(dir.path());
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    journal.append(rows(0..inbox::COMMIT as i64 + 1));
+    for _ in 0..2 {
+        let answer = tokio::time::timeout(Duration::from_secs(20), journal.flush()).await;
+        assert!(matches!(answer, Ok(Err(JournalError::Failing(_)))), "{answer:?}");
+    }
+    let closed = tokio::time::timeout(Duration::from_secs(20), journal.close()).await;
+    assert!(matches!(closed, Ok(Err(JournalError::Failing(_)))), "{closed:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    let mut tip = journal.tip();
+    tip.wait_for(|tip| tip.0 == inbox::COMMIT as u64 + 1).await.unwrap();
+}
+
 #[test]
 fn rows_that_a_failed_commit_left_behind_are_written_anew_in_their_place() {
     let dir = tempfile::tempdir().unwrap();
@@ -278,7 +297,7 @@ async fn slots_that_a_killed_process_left_without_a_row_are_told_exactly() {
     let mut missed = after.missed(at(60)).await.unwrap();
     missed.slots.sort();
     expected.sort();
-    assert_eq!(missed, Missed { slots: expected.clone(), gap: None });
+    assert_eq!(missed, Missed { slots: expected.clone(), ..Missed::default() });
     after.append(missed.slots.into_iter().map(|(series, time)| Row { series, time, ..row("a", 0) }).collect());
     drop(after);
     let again = open_at(copy.path(), Mode::Inline, 60);
@@ -286,6 +305,42 @@ async fn slots_that_a_killed_process_left_without_a_row_are_told_exactly() {
     journal.close().await.unwrap();
     drop(journal);
     assert_eq!(open_at(dir.path(), Mode::Inline, 900).missed(at(900)).await.unwrap(), Missed::default(), "nor after a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_in_flight_of_a_series_that_a_reload_removed_is_missed_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), Mode::Inline);
+    let (a, b, c) = (row("a", 0).series, row("b", 0).series, row("c", 0).series);
+    journal.scheduled([&a, &b, &c].map(|series| (series.clone(), every(10))).to_vec());
+    tokio::time::advance(Duration::from_secs(15)).await;
+    let first = every(10).after(at(0));
+    journal.append(vec![row("a", first.nanos())]);
+    journal.scheduled(vec![(a.clone(), every(10)), (c.clone(), every(3600))]);
+    let copy = killed(dir.path());
+    let mut missed = open_at(copy.path(), Mode::Inline, 16).missed(at(16)).await.unwrap();
+    missed.slots.sort();
+    assert_eq!(missed, Missed { slots: vec![(b, first), (c, first)], ..Missed::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_clock_that_went_back_the_newest_time_of_each_series_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), Mode::Inline);
+    let (a, b) = (row("a", 0).series, row("b", 0).series);
+    journal.scheduled([&a, &b].map(|series| (series.clone(), every(10))).to_vec());
+    journal.append([10, 20, 30].map(|second| row("a", at(second).nanos())).to_vec());
+    journal.append(vec![row("b", at(10).nanos()), row("b", at(20).nanos()), row("unscheduled", at(90).nanos())]);
+    let copy = killed(dir.path());
+    journal.close().await.unwrap();
+    drop(journal);
+    sqlite(dir.path()).execute("UPDATE row SET time = time * 2 WHERE position = 5", []).unwrap();
+    for (dir, newest) in [(copy.path(), vec![(a.clone(), at(30)), (b, at(20))]), (dir.path(), vec![(a, at(30))])] {
+        let mut missed = open_at(dir, Mode::Inline, 15).missed(at(15)).await.unwrap();
+        missed.newest.sort();
+        assert_eq!(missed, Missed { newest, ..Missed::default() }, "also after a clean stop, and damage is no time");
+    }
+    assert_eq!(open_at(copy.path(), Mode::Inline, 31).missed(at(31)).await.unwrap().newest, [], "nor is the past told");
 }
 
 fn exported(dir: &Path, filter: &Filter, format: Format) -> String {

@@ -19,6 +19,7 @@ use super::retention::{self, Facts, Step};
 use super::store::Store;
 use super::{JournalError, Position, Stats};
 use crate::clock::{Clock, Timestamp};
+use crate::settings::explain;
 
 /// The first and the longest wait between two attempts while the disk takes nothing.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
@@ -139,7 +140,8 @@ impl Engine {
     fn due_in(&self, inbox: &Inbox) -> Duration {
         let now = self.shared.clock.now().mono;
         match &self.failing {
-            _ if inbox.urgent || inbox.stop => Duration::ZERO,
+            _ if inbox.stop || inbox.closing => Duration::ZERO,
+            // Whoever waits for a commit is answered by the next attempt; asking does not hasten it.
             Some(failing) => failing.retry_at.saturating_sub(now).min(RETRY.1),
             None if self.more => Duration::ZERO,
             None => inbox.due_in(now).unwrap_or(IDLE),
@@ -200,8 +202,10 @@ impl Engine {
 
     /// Keeps everything in memory, and closes the file: after a failed sync the same handle is never trusted again.
     fn failed(&mut self, mut batch: Batch, error: &JournalError, now: Duration) {
-        let reason = error.with_causes();
-        let tickets = std::mem::take(&mut batch.tickets);
+        let reason = explain(error);
+        // Also who waits for rows behind those of this batch: they are no more durable than these.
+        let mut tickets = std::mem::take(&mut batch.tickets);
+        tickets.extend(held(&self.shared.inbox).answer());
         if self.failing.is_none() {
             tracing::error!(error = reason, waiting = held(&self.shared.inbox).waiting(), "journal takes no rows, they wait in memory");
         }
@@ -311,4 +315,50 @@ pub(super) fn read(shared: Arc<Shared>, mut questions: mpsc::Receiver<Question>)
         drop(alive);
     })?;
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::schema;
+    use crate::journal::testing::{row, settings};
+    use tokio::sync::oneshot;
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_disk_takes_nothing_only_the_end_hastens_the_next_attempt() {
+        let dir = tempfile::tempdir().unwrap();
+        let owned = crate::journal::folder::own(dir.path()).unwrap();
+        let store = Store::open(&owned.file, 1 << 30).unwrap();
+        let other = schema::writer(&owned.file).unwrap();
+        let shared = Arc::new(Shared {
+            inbox: Mutex::new(Inbox::new(settings(), store.outputs().unwrap(), 100_000)),
+            wake: Condvar::new(),
+            tip: watch::Sender::new(store.tip()),
+            stats: Mutex::default(),
+            reader: Mutex::new(None),
+            previous: Previous::default(),
+            clock: Clock::virtual_from(Timestamp::default()),
+            owned,
+        });
+        let mut engine = Engine::new(Arc::clone(&shared), store);
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let ask = |clean| {
+            let (ticket, answer) = oneshot::channel();
+            held(&shared.inbox).wait(ticket, clean);
+            answer
+        };
+        held(&shared.inbox).append((0..30_000).map(|time| row("a", time)).collect(), Duration::ZERO);
+        let mut answer = ask(false);
+        engine.round();
+        assert!(matches!(answer.try_recv(), Ok(Err(JournalError::Failing(_)))));
+        assert_eq!(engine.due_in(&held(&shared.inbox)), RETRY.0);
+        let _waiting = ask(false);
+        assert_eq!(engine.due_in(&held(&shared.inbox)), RETRY.0, "whoever waits hastens nothing");
+        let _last = ask(true);
+        assert_eq!(engine.due_in(&held(&shared.inbox)), Duration::ZERO);
+        engine.round();
+        assert_eq!(engine.due_in(&held(&shared.inbox)), RETRY.0 * 2, "one attempt, not one after the other");
+        held(&shared.inbox).stop = true;
+        assert_eq!(engine.due_in(&held(&shared.inbox)), Duration::ZERO);
+    }
 }

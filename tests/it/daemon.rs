@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "these tests run in real time")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -69,6 +70,17 @@ impl Home {
         drop(stderr);
         daemon.until(|| UnixStream::connect(&daemon.socket).is_ok());
         daemon
+    }
+
+    /// Starts the service with a log that takes nothing from the start, until it is read.
+    pub(crate) fn start_stalled(&self) -> (Daemon, PipeReader) {
+        let (log, mut full) = std::io::pipe().unwrap();
+        let size = fcntl(&full, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        full.write_all(&vec![b'\n'; size as usize]).unwrap();
+        let child = self.command(&["run"]).stderr(full).stdout(Stdio::null()).spawn().unwrap();
+        let daemon = Daemon { child, lines: Arc::default(), socket: self.0.path().join("data/qosd.sock") };
+        daemon.until(|| UnixStream::connect(&daemon.socket).is_ok());
+        (daemon, log)
     }
 
     fn spawn(&self, command: &mut Command) -> (Daemon, BufReader<ChildStderr>) {

@@ -197,3 +197,28 @@ fn a_log_that_nobody_reads_any_more_harms_nothing() {
     daemon.stop();
     gapless(&home, 8);
 }
+
+#[test]
+fn a_log_that_takes_nothing_holds_up_neither_the_measuring_nor_the_end() {
+    let home = Home::new(&format!("[log]\nlevel = \"trace\"\n{PROBE}"));
+    let (daemon, unread) = home.start_stalled();
+    until_rows(&daemon, 8);
+    daemon.signal(Signal::SIGUSR1);
+    until_rows(&daemon, 32);
+    daemon.stop();
+    drop(unread);
+    gapless(&home, 8);
+}
+
+#[test]
+fn a_log_that_is_read_again_has_every_line_that_waited() {
+    let home = Home::new(PROBE);
+    let (daemon, unread) = home.start_stalled();
+    until_rows(&daemon, 16);
+    let read = thread::spawn(move || std::io::read_to_string(unread).unwrap());
+    daemon.stop();
+    let log = read.join().unwrap();
+    for line in ["qosd starts", "qosd is ready", "qosd stops", "journal closed"] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+}

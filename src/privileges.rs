@@ -2,8 +2,8 @@
 
 use caps::CapSet;
 
-/// Drops every capability of this thread, and so of all threads that are started later. The sockets stay open.
-pub(super) fn drop_capabilities() {
+/// Drops every capability of this thread, and so of all threads that it starts later. Open sockets stay open.
+pub fn drop_capabilities() {
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
         if let Err(error) = caps::clear(None, set) {
             tracing::warn!(?set, %error, "capabilities cannot be dropped");
