@@ -164,7 +164,11 @@ impl Parts {
         let plan = self.plan.borrow().clone();
         for (kind, ledger) in &self.ledgers {
             let own: Vec<_> = plan.iter().filter(|assignment| assignment.kind == *kind).cloned().collect();
-            lock(ledger).assign(&own, now);
+            let mut ledger = lock(ledger);
+            if let Some((_, time)) = missed.newest.iter().max_by_key(|(_, time)| *time) {
+                ledger.used_until(*time, now.unix);
+            }
+            ledger.assign(&own, now);
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ const STEP: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(1);
 /// How many slots are taken at once: after a long stand-still their rows should not all be in memory together.
 const AT_ONCE: usize = 10_000;
+/// By how many nanoseconds at most the times of one process differ from those of the next that goes through them again.
+const REPEATS: i64 = 999;
 /// How many slots of a minute the lateness is taken from.
 const LATENESS_SAMPLES: usize = 100_000;
 /// The generation of the first actor: nobody was there before it who could have left something open.
@@ -135,6 +137,12 @@ impl Ledger {
         }
         self.leaving.extend(before);
         due
+    }
+
+    /// The wall clock was set back while no qosd ran: rows up to this time are there already. Their times are not used again,
+    /// nor, most likely, those that another process used in the same way.
+    pub fn used_until(&mut self, time: Timestamp, now: Timestamp) {
+        self.repeat = (1 + now.nanos().rem_euclid(REPEATS), self.repeat.1.max(time));
     }
 
     /// When the next slot is due on the monotonic clock.

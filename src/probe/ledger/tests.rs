@@ -226,3 +226,13 @@ fn what_passed_long_ago_is_told_in_one() {
     assert_eq!((rows, slots), (61, 659), "720 slots in 12 hours");
     assert_eq!(ledger.take_gap(), None);
 }
+
+#[test]
+fn times_that_a_process_before_used_are_not_used_again() {
+    let mut ledger = Ledger::default();
+    ledger.used_until(unix(15_000), unix(0));
+    ledger.assign(&[assignment("a", 10, 0)], at(0));
+    let due = [ledger.due(at(10_000)), ledger.due(at(20_000))].concat();
+    assert!((unix(10_000).nanos() + 1..unix(10_000).nanos() + 1000).contains(&due[0].slot.time.nanos()));
+    assert_eq!(due[1].slot.time, unix(20_000));
+}
