@@ -241,6 +241,11 @@ impl Service {
         .collect()
     }
 
+    /// What each ledger counted.
+    pub(crate) fn counts_by_kind(&self) -> Vec<Counts> {
+        self.kinds.iter().map(|kind| kind.ledger.lock().unwrap().counts()).collect()
+    }
+
     /// What the ledgers counted.
     pub(crate) fn counts(&self) -> Counts {
         self.kinds.iter().map(|kind| kind.ledger.lock().unwrap().counts()).fold(Counts::default(), |sum, counts| Counts {
