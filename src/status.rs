@@ -83,8 +83,8 @@ pub struct SeriesStatus {
     pub result: Option<String>,
     /// What happened, if it is not ok.
     pub error: Option<String>,
-    /// Its figures.
-    pub figures: BTreeMap<String, f64>,
+    /// Its figures, in the order of the row.
+    pub figures: Vec<(String, f64)>,
 }
 
 impl SeriesStatus {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::{self, Config, Env};
 use crate::probe::AnyKind;
 use crate::settings::units;
+use crate::vitals;
 
 /// Exit status for a good config.
 pub const GOOD: u8 = 0;
@@ -22,7 +23,7 @@ const DAY: Duration = Duration::from_hours(24);
 /// Checks a config and writes what there is to say; the result is the exit status.
 pub fn check(path: &Path, kinds: &[&dyn AnyKind], env: &Env, show: bool, out: &mut dyn Write) -> u8 {
     let (text, status) = match config::load(path, kinds, env) {
-        Ok(config) => (report(path, &config, show), GOOD),
+        Ok(config) => (report(path, &config, kinds.len(), show), GOOD),
         Err(problems) => (format!("{problems}\n"), BAD_CONFIG),
     };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -33,12 +34,12 @@ pub fn check(path: &Path, kinds: &[&dyn AnyKind], env: &Env, show: bool, out: &m
 }
 
 /// The summary; with `show` after the effective config, as comments, so that the whole is a config again.
-fn report(path: &Path, config: &Config, show: bool) -> String {
-    let lines = summary(path, config);
+fn report(path: &Path, config: &Config, kinds: usize, show: bool) -> String {
+    let lines = summary(path, config, kinds);
     if show { format!("{}\n# {}\n", config.effective, lines.join("\n# ")) } else { format!("{}\n", lines.join("\n")) }
 }
 
-fn summary(path: &Path, config: &Config) -> Vec<String> {
+fn summary(path: &Path, config: &Config, kinds: usize) -> Vec<String> {
     let mut lines = vec![format!("{}: ok, agent {}", path.display(), config.agent.name)];
     let series = config.assignments.len();
     if series == 0 {
@@ -49,7 +50,7 @@ fn summary(path: &Path, config: &Config) -> Vec<String> {
             n => format!("{n} {}", plural("output", n)),
         };
         lines.push(format!("{} {}, {series} series; {outputs}", config.probes, plural("probe", config.probes)));
-        lines.push(costs(config));
+        lines.push(costs(config, kinds));
     }
     lines
 }
@@ -58,14 +59,17 @@ fn plural(word: &str, n: usize) -> String {
     if n == 1 { word.to_owned() } else { format!("{word}s") }
 }
 
-fn costs(config: &Config) -> String {
+fn costs(config: &Config, kinds: usize) -> String {
     let total = |of: fn(&crate::probe::Assignment) -> f64| config.assignments.iter().map(|assignment| of(assignment)).sum::<f64>();
     let packets = total(|assignment| assignment.cost.packets_per_second);
     let bytes = total(|assignment| assignment.cost.bytes_per_day);
-    let rows = total(|assignment| DAY.as_secs_f64() / assignment.schedule.interval().as_secs_f64());
+    let measured = total(|assignment| DAY.as_secs_f64() / assignment.schedule.interval().as_secs_f64());
+    // qosd's own: one for itself, one for each actor (the writer and the kinds) and each output.
+    let own = (2 + kinds + config.influxdb.len()) as f64 * DAY.as_secs_f64() / vitals::INTERVAL.as_secs_f64();
+    let rows = measured + own;
     let days = config.journal.max_size as f64 / (rows * ROW_BYTES);
     format!(
-        "{packets:.2} packets/s, {} a day on the network, {rows:.0} rows/day; the journal ({}) holds {days:.1} days, delivered rows for at most {}",
+        "{packets:.2} packets/s, {} a day on the network, {measured:.0} rows/day and {own:.0} of qosd's own; the journal ({}) holds {days:.1} days, delivered rows for at most {}",
         traffic(bytes),
         units::show_bytes(&config.journal.max_size),
         units::show_duration(&config.journal.max_age),

@@ -16,8 +16,8 @@ use crate::status::{ConfigStatus, SeriesStatus, age};
 
 /// How long the service may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Figures of a series that are shown.
-const FIGURES: &[&str] = &["ping_avg_ms", "ping_jitter_ms", "ping_packet_loss_pct"];
+/// How many figures of a series are shown: the first of its row.
+const FIGURES: usize = 5;
 
 /// The parts of the report that people look at.
 #[derive(Deserialize)]
@@ -64,6 +64,8 @@ struct Output {
     pending: u64,
     held: u64,
     last_error: Option<String>,
+    stopped: bool,
+    last_refusal: Option<String>,
 }
 
 /// Asks and shows; the result is the exit status.
@@ -105,6 +107,8 @@ fn show(report: &Report) -> String {
     lines.push(format!("journal: {} rows, {} bytes, {} rows not durable yet{failing}", journal.rows, journal.bytes, journal.waiting));
     for output in &report.outputs {
         let error = output.last_error.as_ref().map(|why| format!(", failing: {why}")).unwrap_or_default();
+        let refusal = output.last_refusal.as_ref().map(|why| format!(", refused: {why}")).unwrap_or_default();
+        let error = format!("{}{refusal}{error}", if output.stopped { ", stopped by too many held rows" } else { "" });
         lines.push(format!(
             "output {}: {} delivered, {} pending, {} held{error}",
             output.name, output.delivered, output.pending, output.held
@@ -118,13 +122,13 @@ fn show(report: &Report) -> String {
 fn series(all: &[SeriesStatus]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["kind", "probe", "target", "family", "result", "age"].into_iter().chain(FIGURES.iter().copied()).chain(["error"]));
+    table.set_header(["kind", "probe", "target", "family", "result", "age", "figures", "error"]);
     for one in all {
         let tag = |key: &str| one.tags.get(key).cloned().unwrap_or_default();
         let age = one.age_s.map_or_else(|| "–".to_owned(), |seconds| age(Duration::from_secs_f64(seconds)));
         let mut cells =
             vec![tag("kind"), tag("probe"), tag("target"), tag("family"), one.result.clone().unwrap_or_else(|| "–".to_owned()), age];
-        cells.extend(FIGURES.iter().map(|figure| one.figures.get(*figure).map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))));
+        cells.push(one.figures.iter().take(FIGURES).map(|(name, value)| format!("{name}={value:.3}")).collect::<Vec<_>>().join(" "));
         cells.push(one.error.clone().unwrap_or_default());
         table.add_row(cells);
     }

@@ -1,5 +1,6 @@
 //! The journal's folder: private, and owned by one process at a time.
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,9 @@ pub(super) fn own(dir: &Path) -> Result<Owned, JournalError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
     // SQLite follows no link below; systemd's own link to a private state directory is fine.
     let dir = dir.canonicalize().map_err(failed)?;
-    restrict(&dir, 0o700);
+    if is_ours_alone(&dir) {
+        restrict(&dir, 0o700);
+    }
     let lock = open(&dir.join(LOCK))?;
     lock.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => JournalError::InUse(dir.join(FILE)),
@@ -45,6 +48,20 @@ fn open(path: &Path) -> Result<File, JournalError> {
     let file = opened.map_err(|source| JournalError::Folder { path: path.to_owned(), source })?;
     restrict(path, 0o600);
     Ok(file)
+}
+
+/// Whether nothing of anybody else is in the folder: one that others use, too, is not ours to close.
+fn is_ours_alone(dir: &Path) -> bool {
+    let ours = |name: &OsStr| [FILE, LOCK, "qosd.sock"].iter().any(|own| name.to_string_lossy().starts_with(own));
+    let foreign =
+        dir.read_dir().ok().and_then(|mut entries| entries.find_map(|entry| entry.ok().filter(|entry| !ours(&entry.file_name()))));
+    if let Some(entry) = &foreign {
+        let mode = dir.metadata().map(|metadata| metadata.permissions().mode()).unwrap_or_default();
+        if mode & 0o077 != 0 {
+            tracing::warn!(path = %dir.display(), other = %entry.path().display(), "the journal's folder is open to others and holds other files, left as it is");
+        }
+    }
+    foreign.is_none()
 }
 
 /// Takes away what others may do. That it can not be done is no reason to lose measurements.
@@ -67,6 +84,15 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_folder_that_others_use_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("precious"), "").unwrap();
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).unwrap();
+        let owned = own(dir.path()).unwrap();
+        assert_eq!((mode(dir.path()), mode(&owned.file)), (0o777, 0o600));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::FIXED_TAGS;
+use super::{COMMON_FIELDS, FIXED_TAGS, KINDS};
 
 /// The longest domain name.
 const LONGEST_HOST: usize = 253;
@@ -35,6 +35,9 @@ struct Table {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<String, String>,
 }
+
+/// Tag keys that a database refuses or takes for something else.
+const RESERVED_KEYS: &[&str] = &["time", "field", "measurement"];
 
 impl Target {
     /// A target of which only the host is known.
@@ -78,6 +81,15 @@ fn check_host(host: &str) -> Result<(), String> {
 fn check_key(key: &str) -> Result<(), String> {
     if FIXED_TAGS.contains(&key) {
         return Err(format!("tag {key} is set by qosd itself, choose another key than {}", FIXED_TAGS.join(", ")));
+    }
+    if RESERVED_KEYS.contains(&key) || key.starts_with('_') {
+        return Err(format!(
+            "tag {key} is reserved by databases, choose another key than {} and those that begin with _",
+            RESERVED_KEYS.join(", ")
+        ));
+    }
+    if KINDS.iter().flat_map(|kind| kind.fields()).chain(COMMON_FIELDS).any(|field| field.name == key) {
+        return Err(format!("tag {key} is the name of a field, choose another key"));
     }
     let plain = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if key.is_empty() || key.len() > LONGEST_TAG || !plain {

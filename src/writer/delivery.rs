@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::outbox::{Counters, Event, Limits, Outbox, Reading, Step};
 use super::status::OutputStatus;
@@ -136,7 +136,7 @@ impl Delivery {
                 Event::Held { position, why } => {
                     warn!(output, position = position.0, reason = why, "output refused a row, it is held");
                 }
-                Event::Stopped => warn!(output, held = self.outbox.held(), pending, "output refused too many rows, it is stopped"),
+                Event::Stopped => error!(output, held = self.outbox.held(), pending, "output refused too many rows, it is stopped"),
                 Event::Resumed => info!(output, held = self.outbox.held(), pending, "output takes held rows again, it goes on"),
             }
         }

@@ -110,7 +110,7 @@ fn the_check_says_what_a_config_costs() {
         said,
         "qosd.toml: ok, agent rome-1\n\
          1 probe, 2 series; no output: rows stay in the journal\n\
-         1.00 packets/s, 14.5 MB a day on the network, 17280 rows/day; the journal (1GiB) holds 277.4 days, delivered rows for at most 30d\n"
+         1.00 packets/s, 14.5 MB a day on the network, 17280 rows/day and 4320 of qosd's own; the journal (1GiB) holds 221.9 days, delivered rows for at most 30d\n"
     );
     let (status, said) = checked(&folder(&[("qosd.toml", "")]).path().join("qosd.toml"), false);
     assert_eq!((status, said.as_str()), (GOOD, "qosd.toml: ok, agent rome-1\nno probes: nothing will be measured\n"));
