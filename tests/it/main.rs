@@ -5,5 +5,6 @@
 mod config;
 mod docs;
 mod influxdb_client;
+mod iperf3;
 mod scripted_server;
 mod writer;

@@ -132,3 +132,42 @@ impl Engine for Iperf3Engine {
         async move { engine.measure(&job, slot.due).await }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::probe::ERROR;
+    use crate::probe::iperf3::test::{Direction, Protocol};
+    use crate::probe::load::Load;
+    use crate::resolve::Resolver;
+
+    fn job(interval: u64) -> Job {
+        let test = Test {
+            protocol: Protocol::Tcp,
+            direction: Direction::Upload,
+            duration: Duration::from_secs(10),
+            omit: Duration::ZERO,
+            streams: 1,
+        };
+        let host = Host::Address([192, 0, 2, 1].into());
+        Job { host, port: 5201, tests: vec![test], interval: Duration::from_secs(interval), load: "iperf3/a/b".to_owned() }
+    }
+
+    #[test]
+    fn a_slot_whose_turn_does_not_come_in_time_is_skipped() {
+        actix_rt::System::new().block_on(async {
+            let clock = Clock::system();
+            let shared = Shared { clock: clock.clone(), resolver: Resolver::start(clock.clone()), load: Load::new(clock.clone()) };
+            let _other = shared.load.lease().await;
+            tokio::time::pause();
+            let (due, engine) = (clock.now().mono, Iperf3Engine::new(Arc::default(), shared));
+            let finding = engine.measure(&job(60), due).await;
+            assert_eq!(finding, Finding::skipped(Skip::Budget));
+            // The test takes 10 s and would have to be over when the next slot comes.
+            let waited = clock.now().mono - due;
+            assert!((Duration::from_secs(50)..Duration::from_secs(51)).contains(&waited), "{waited:?}");
+            assert!(finding.into_fields(None).get(ERROR.info().name).is_some());
+        });
+    }
+}

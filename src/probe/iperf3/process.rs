@@ -218,3 +218,26 @@ pub async fn run(arguments: &[String], streams: u32, deadline: Duration) -> Resu
     running.end().await;
     Ok(Output { stdout, stderr, end: end? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_told_from_a_host_without_room() {
+        let table = [
+            (libc::ENOENT, true),
+            (libc::EACCES, true),
+            (libc::ENOTDIR, true),
+            (libc::ENOEXEC, true),
+            (libc::EMFILE, false),
+            (libc::ENFILE, false),
+            (libc::EAGAIN, false),
+            (libc::ENOMEM, false),
+        ];
+        for (errno, missing) in table {
+            let error = StartError::from(io::Error::from_raw_os_error(errno));
+            assert_eq!(matches!(error, StartError::Missing(_)), missing, "{error}");
+        }
+    }
+}
