@@ -3,7 +3,7 @@
 //! The promise: a run ends within its deadline whatever the server and the program do, leaves no process behind, and never
 //! overlaps another test of this host; a figure is what iperf3 measured, or not there.
 //!
-//! [`test`] knows the command line and [`report`] what the program's output means, both pure; [`process`] runs it, [`engine`]
+//! [`mod@test`] knows the command line and [`report`] what the program's output means, both pure; [`process`] runs it, [`engine`]
 //! makes runs of it. [`server`] is the other side: a supervised `iperf3 -s`.
 
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 //!
 //! The stand-ins are found as the real one is, through `PATH`; the runs are those of `qosd iperf3`, which has the service's engine.
 
+#![expect(clippy::disallowed_methods, reason = "these tests run in real time")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

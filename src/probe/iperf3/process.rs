@@ -189,7 +189,7 @@ impl From<io::Error> for Stop {
 /// Keeps the beginning of a stream. What is beyond is thrown away, or if `strict` not even read.
 async fn keep(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>, most: usize, strict: bool) -> Result<(), Stop> {
     let Some(mut stream) = stream else { return Ok(()) };
-    let mut buffer = [0; 8192];
+    let mut buffer = vec![0; 8192];
     loop {
         let read = stream.read(&mut buffer).await?;
         if read == 0 {

@@ -100,7 +100,7 @@ fn jitter_and_loss_of_udp_are_exactly_those_of_iperf3() {
 #[test]
 fn nothing_that_arrives_is_total_loss_although_iperf3_says_there_was_none() {
     for name in ["udp_all_lost", "udp_download_all_lost"] {
-        assert_eq!(json(name, "/end/sum/lost_percent"), 0.0, "{name}: what iperf3 says");
+        assert!(json(name, "/end/sum/lost_percent") < 1e-9, "{name}: what iperf3 says");
         let found = of(UDP, name);
         assert_eq!((found.outcome, found.error.as_deref()), (Outcome::Timeout, Some("udp upload: no datagram arrived")), "{name}");
         assert_eq!(float(&found, LOST_PCT), Some(100.0), "{name}");

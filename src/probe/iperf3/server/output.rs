@@ -54,7 +54,7 @@ mod tests {
         let mut lines = Lines::default();
         assert_eq!(lines.complete(b"Server lis"), Vec::<String>::new());
         assert_eq!(lines.complete(b"tening on 5201\n\nAcc"), ["Server listening on 5201", ""]);
-        assert_eq!(lines.complete(&[b'x'; 1 << 20]), Vec::<String>::new());
+        assert_eq!(lines.complete(&vec![b'x'; 1 << 20]), Vec::<String>::new());
         assert_eq!(lines.complete(b"\n")[0].len(), LONGEST_LINE);
     }
 
