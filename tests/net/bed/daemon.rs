@@ -130,13 +130,12 @@ impl Home {
         let mut command = match self.user {
             User::Root => Command::new(QOSD),
             User::Nobody => {
-                let mut command = Command::new("setpriv");
+                let mut command = Command::new("/usr/bin/setpriv");
                 command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"]);
                 command.arg(self.dir.path().join("qosd"));
                 command
             }
         };
-        // setpriv is found by the path of this test.
         command.env_clear().env("PATH", &self.programs).current_dir("/");
         command
     }
