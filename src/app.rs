@@ -15,6 +15,7 @@ use crate::influxdb;
 use crate::journal::{Journal, JournalError, Mode};
 use crate::measurement::{Row, Series};
 use crate::probe::actor::{Probe, ProbeParts, RowSink};
+use crate::probe::iperf3;
 use crate::probe::ledger::{Counts, Ledger};
 use crate::probe::load::Load;
 use crate::probe::{AnyKind, Assignment, EngineSource, Finding, Shared, Skip};
@@ -76,6 +77,7 @@ pub struct Parts {
     engines: Vec<(&'static str, Arc<dyn EngineSource>)>,
     plan: watch::Sender<Arc<Vec<Arc<Assignment>>>>,
     outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
+    iperf3_server: watch::Sender<Option<iperf3::server::Settings>>,
     draining: watch::Sender<bool>,
     started: Moment,
 }
@@ -97,6 +99,7 @@ impl Parts {
             config_status: Mutex::new(config_status(&options, started.unix)),
             plan: watch::Sender::new(Arc::new(config.assignments.clone())),
             outputs: watch::Sender::new(Arc::new(outputs(&config))),
+            iperf3_server: watch::Sender::new(config.iperf3_server.clone()),
             config: Mutex::new(config),
             ledgers: options.kinds.iter().map(|kind| (kind.name(), Arc::default())).collect(),
             options,
@@ -113,7 +116,7 @@ impl Parts {
         })
     }
 
-    /// The actors: the writer, and one for each kind.
+    /// The actors: the writer, one for each kind, and the server for the tests of others.
     fn children(&self, resolver: &Resolver, probe_policy: Policy) -> Vec<Child> {
         let (outlet, board) = (self.outlet.clone(), self.board.clone());
         let sink: RowSink = Arc::new(move |row| outlet.send(row));
@@ -129,6 +132,7 @@ impl Parts {
         let essential = Policy { healthy_after: probe_policy.healthy_after, ..Policy::ESSENTIAL };
         let writer = Child::new("writer", essential, Placement::OwnThread, move || Ok(Writer::new(writer.clone())));
         let load = Load::new(self.clock.clone());
+        let server = self.iperf3_server(load.clone(), probe_policy);
         let shared = Shared { clock: self.clock.clone(), resolver: resolver.clone(), load };
         let probes = self.engines.iter().zip(&self.ledgers).map(|((name, engines), (_, ledger))| {
             let parts = ProbeParts {
@@ -142,7 +146,17 @@ impl Parts {
             };
             Child::new(name, probe_policy, Placement::OwnThread, move || Probe::new(parts.clone()))
         });
-        std::iter::once(writer).chain(probes).collect()
+        std::iter::once(writer).chain(probes).chain([server]).collect()
+    }
+
+    fn iperf3_server(&self, load: Load, policy: Policy) -> Child {
+        let parts = iperf3::server::ServerParts {
+            wanted: self.iperf3_server.subscribe(),
+            load,
+            clock: self.clock.clone(),
+            random: Arc::new(rand::random),
+        };
+        Child::new("iperf3_server", policy, Placement::OwnThread, move || Ok(iperf3::server::Server::new(parts.clone())))
     }
 
     /// Accounts for the time in which no qosd ran, then notes what is scheduled from now on.
@@ -209,6 +223,12 @@ impl Parts {
         self.note_schedule();
         // The writer finds out itself which outputs changed; one with a new secret is tried at once.
         self.outputs.send_replace(Arc::new(outputs(&new)));
+        self.iperf3_server.send_if_modified(|server| {
+            *server != new.iperf3_server && {
+                server.clone_from(&new.iperf3_server);
+                true
+            }
+        });
         *lock(&self.config_status) = config_status(&self.options, self.clock.now().unix);
         let log = new.log.clone();
         if log.format != lock(&self.config).log.format {

@@ -16,6 +16,7 @@ use crate::settings::explain;
 
 pub mod check;
 mod export;
+mod iperf3;
 mod oneshot;
 mod ping;
 mod status;
@@ -48,6 +49,8 @@ enum Command {
     },
     /// One run of the ping probe
     Ping(ping::Arguments),
+    /// One run of the iperf3 probe
+    Iperf3(iperf3::Arguments),
     /// What the running service knows
     Status {
         /// As JSON
@@ -78,6 +81,7 @@ fn dispatch(cli: Cli, env: Env) -> u8 {
         Command::Run => Ok(run(Options { config, env, kinds: KINDS })),
         Command::Check { show } => Ok(check::check(&config, KINDS, &env, show, &mut std::io::stdout().lock())),
         Command::Ping(arguments) => Ok(ping::run(&arguments)),
+        Command::Iperf3(arguments) => Ok(iperf3::run(&arguments)),
         Command::Status { json } => status::run(&config, &env, json),
         Command::Export(arguments) => export::run(&config, &env, &arguments),
     };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::influxdb;
 use crate::journal;
+use crate::probe::iperf3;
 use crate::probe::{AnyKind, Assignment};
 
 pub use diff::{Change, RestartNeeded, diff};
@@ -36,6 +37,8 @@ pub struct Config {
     pub journal: journal::Settings,
     /// `[influxdb.NAME]`, by name.
     pub influxdb: BTreeMap<String, influxdb::Settings>,
+    /// `[iperf3_server]`, if it is there.
+    pub iperf3_server: Option<iperf3::server::Settings>,
     /// Every series of every probe; no two are the same.
     pub assignments: Vec<Arc<Assignment>>,
     /// How many probes they come from.

@@ -20,6 +20,7 @@ use crate::settings::KeyProblem;
 
 pub mod actor;
 mod assignment;
+pub mod iperf3;
 pub mod ledger;
 pub mod load;
 mod member;
@@ -33,7 +34,7 @@ use load::Load;
 pub use member::{AnyEngine, AnyKind, EngineSource, Member, Reading};
 
 /// Every kind of probe. Config, checks, command line and supervisor learn from this list what there is.
-pub static KINDS: &[&dyn AnyKind] = &[&Member::<ping::Ping>::NEW];
+pub static KINDS: &[&dyn AnyKind] = &[&Member::<ping::Ping>::NEW, &Member::<iperf3::Iperf3>::NEW];
 
 /// Field of every row: how the run ended, as a word. See [`Outcome`].
 pub const RESULT: Field<String> = Field::text("result");

@@ -12,6 +12,8 @@ pub struct Change {
     pub journal: bool,
     /// Outputs, their settings or their secrets.
     pub influxdb: bool,
+    /// `[iperf3_server]`.
+    pub iperf3_server: bool,
     /// Any series of any probe.
     pub assignments: bool,
 }
@@ -57,6 +59,7 @@ pub fn diff(old: &Config, new: &Config) -> Result<Change, RestartNeeded> {
         log: old.log != new.log,
         journal: old.journal != new.journal,
         influxdb: old.influxdb != new.influxdb,
+        iperf3_server: old.iperf3_server != new.iperf3_server,
         assignments: old.assignments != new.assignments,
     })
 }

@@ -13,7 +13,7 @@ use super::sections::{Agent, AgentTable, JournalTable, Log, table_name};
 use super::{Config, Env, systemd_folder};
 use crate::influxdb;
 use crate::measurement::Series;
-use crate::probe::{AnyKind, Assignment, Reading};
+use crate::probe::{AnyKind, Assignment, Reading, iperf3};
 use crate::secret::Folders;
 use crate::settings::{self, KeyProblem};
 
@@ -26,6 +26,7 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
     let journal = reader.journal();
     let influxdb = reader.influxdb();
     let source = agent.as_ref().map(|agent| agent.name.clone()).unwrap_or_default();
+    let iperf3_server = reader.iperf3_server();
     let (probes, assignments) = reader.probes(kinds, &source);
     reader.unknown(kinds);
     let Reader { effective, problems, .. } = reader;
@@ -33,7 +34,7 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
         (Some(agent), Some(log), Some(journal)) if problems.is_empty() => {
             let runtime_dir = systemd_folder(env, "RUNTIME_DIRECTORY").unwrap_or_else(|| agent.data_dir.clone());
             let journal = journal.settings();
-            Ok(Config { agent, log, journal, influxdb, assignments, probes, runtime_dir, effective })
+            Ok(Config { agent, log, journal, influxdb, iperf3_server, assignments, probes, runtime_dir, effective })
         }
         _ => Err(Problems::new(problems)),
     }
@@ -71,6 +72,14 @@ impl Reader<'_> {
         let journal: JournalTable = self.section("journal")?;
         self.report("journal", journal.problems());
         self.done("journal", &journal).then_some(journal)
+    }
+
+    fn iperf3_server(&mut self) -> Option<iperf3::server::Settings> {
+        let name = "iperf3_server";
+        self.sections.contains_key(name).then_some(())?;
+        let settings: iperf3::server::Settings = self.section(name)?;
+        self.report(name, settings.problems());
+        self.done(name, &settings).then_some(settings)
     }
 
     fn influxdb(&mut self) -> BTreeMap<String, influxdb::Settings> {
@@ -145,7 +154,7 @@ impl Reader<'_> {
     }
 
     fn unknown(&mut self, kinds: &[&dyn AnyKind]) {
-        let known = ["agent", "log", "journal", "influxdb"].into_iter().chain(kinds.iter().map(|kind| kind.name()));
+        let known = ["agent", "log", "journal", "influxdb", "iperf3_server"].into_iter().chain(kinds.iter().map(|kind| kind.name()));
         let message = format!("unknown key, allowed are {}", known.collect::<Vec<_>>().join(", "));
         let unknown: Vec<String> = self.sections.drain().map(|(name, _)| name).collect();
         for name in unknown {

@@ -56,11 +56,18 @@ impl Load {
 
     /// A test begins that somebody else started, on a server of ours.
     pub fn begin_elsewhere(&self, name: &str) -> Running {
-        let id = self.tests().begin(name);
+        let now = self.clock.now().mono;
+        let id = self.tests().begin(name, now);
         Running { load: self.clone(), id }
     }
 
-    /// The first test, other than `own`, that ran at any time since `from`.
+    /// Whether a test runs.
+    pub fn is_running(&self) -> bool {
+        self.tests().all.iter().any(|test| test.ended.is_none())
+    }
+
+    /// The first test, other than `own`, that ran at any time since `from`. A run that is a test itself is not loaded by
+    /// those whose end it waited for.
     pub fn overlapping(&self, from: Duration, own: &str) -> Option<String> {
         self.tests().overlapping(from, own)
     }
@@ -87,16 +94,17 @@ struct Tests {
 struct Test {
     id: u64,
     name: String,
+    began: Duration,
     ended: Option<Duration>,
 }
 
 impl Tests {
-    fn begin(&mut self, name: &str) -> u64 {
+    fn begin(&mut self, name: &str, now: Duration) -> u64 {
         if self.all.len() == REMEMBERED {
             self.all.pop_front();
         }
         self.last_id += 1;
-        self.all.push_back(Test { id: self.last_id, name: name.to_owned(), ended: None });
+        self.all.push_back(Test { id: self.last_id, name: name.to_owned(), began: now, ended: None });
         self.last_id
     }
 
@@ -107,7 +115,11 @@ impl Tests {
     }
 
     fn overlapping(&self, from: Duration, own: &str) -> Option<String> {
-        let overlaps = |test: &&Test| test.name != own && test.ended.is_none_or(|ended| ended >= from);
+        let own_began = self.all.iter().filter(|test| test.name == own && test.began >= from).map(|test| test.began).min();
+        let overlaps = |test: &&Test| {
+            let ended_in_time = |ended: Duration| own_began.map_or(ended >= from, |began| ended > began);
+            test.name != own && test.ended.is_none_or(ended_in_time)
+        };
         self.all.iter().find(overlaps).map(|test| test.name.clone())
     }
 }
@@ -121,7 +133,7 @@ mod tests {
     #[test]
     fn a_run_is_loaded_by_what_ran_at_any_time_of_it_but_not_by_itself() {
         let mut tests = Tests::default();
-        let first = tests.begin("a");
+        let first = tests.begin("a", Duration::ZERO);
         assert_eq!(tests.overlapping(SECOND, "ping"), Some("a".to_owned()), "still running");
         assert_eq!(tests.overlapping(SECOND, "a"), None);
         tests.end(first, 5 * SECOND);
@@ -130,10 +142,23 @@ mod tests {
     }
 
     #[test]
+    fn a_test_is_not_loaded_by_the_one_it_waited_for_but_by_what_ran_beside_it() {
+        let mut tests = Tests::default();
+        let first = tests.begin("a", Duration::ZERO);
+        tests.end(first, 5 * SECOND);
+        let own = tests.begin("b", 5 * SECOND);
+        tests.end(own, 7 * SECOND);
+        assert_eq!(tests.overlapping(SECOND, "b"), None, "it waited for the end of the other");
+        assert_eq!(tests.overlapping(SECOND, "ping"), Some("a".to_owned()));
+        tests.begin("server", 6 * SECOND);
+        assert_eq!(tests.overlapping(SECOND, "b"), Some("server".to_owned()));
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let mut tests = Tests::default();
         for _ in 0..1000 {
-            let id = tests.begin("a");
+            let id = tests.begin("a", Duration::ZERO);
             tests.end(id, SECOND);
         }
         assert_eq!(tests.all.len(), REMEMBERED);

@@ -127,7 +127,7 @@ fn key(line: &str) -> &str {
 #[test]
 fn the_shipped_config_has_every_key_once_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["agent", "log", "journal", "influxdb.main"].into_iter().chain(probes()) {
+    for name in ["agent", "log", "journal", "influxdb.main", "iperf3_server"].into_iter().chain(probes()) {
         let mut shipped: Vec<_> = section(name).into_iter().map(key).collect();
         let mut allowed = keys(dir.path(), name);
         shipped.sort_unstable();
@@ -181,6 +181,9 @@ fn the_commented_keys_of_the_shipped_config_can_be_used_as_they_stand() {
     load(dir.path(), &output(|key| common(key) || optional.contains(&key) || version_1.contains(&key))).unwrap();
     let ping = format!("[ping.self]\n{}\n[agent]\n{}\n", section("ping.self").join("\n"), section("agent")[1]);
     load(dir.path(), &ping).unwrap();
+    for name in ["iperf3.backbone", "iperf3_server"] {
+        load(dir.path(), &format!("[{name}]\n{}\n", section(name).join("\n"))).unwrap();
+    }
 }
 
 #[test]

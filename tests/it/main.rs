@@ -9,6 +9,7 @@ mod daemon;
 mod database;
 mod docs;
 mod influxdb_client;
+mod iperf3;
 mod pipeline;
 mod running;
 mod scripted_server;

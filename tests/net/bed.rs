@@ -24,9 +24,14 @@ pub(crate) fn short_or_long<T>(short: T, long: T) -> T {
     if proving() { long } else { short }
 }
 
+/// Where `tests/tools.sh` puts programs.
+pub(crate) fn tools() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin")
+}
+
 /// A program that `tests/tools.sh` provides.
 pub(crate) fn tool(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin").join(name);
+    let path = tools().join(name);
     assert!(path.exists(), "{} is missing: run tests/tools.sh first", path.display());
     path
 }

@@ -8,5 +8,6 @@
 mod bed;
 mod bed_itself;
 mod delivery;
+mod iperf3;
 mod ping;
 mod reload;

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::net::Namespace;
 use super::process::Process;
 use super::rows::Exported;
+use super::tools;
 
 /// Nobody, who owns nothing and may do nothing.
 const NOBODY: u32 = 65534;
@@ -28,6 +29,7 @@ pub(crate) struct Home {
     dir: TempDir,
     user: User,
     resolv_conf: Option<PathBuf>,
+    programs: PathBuf,
 }
 
 /// Who qosd runs as.
@@ -42,7 +44,7 @@ impl Home {
     pub(crate) fn new(config: &str) -> Self {
         let dir = tempfile::tempdir().expect("there is a place for temporary files");
         fs::create_dir(dir.path().join("data")).expect("the folder is ours");
-        let home = Self { dir, user: User::Root, resolv_conf: None };
+        let home = Self { dir, user: User::Root, resolv_conf: None, programs: tools() };
         // The journal is read with a config of its own, as that of the service may be broken on purpose.
         home.file("reader.toml", &home.agent());
         home.configure(config);
@@ -66,6 +68,12 @@ impl Home {
         let path = self.dir.path().join("resolv.conf");
         fs::write(&path, resolv_conf).expect("the folder is ours");
         self.resolv_conf = Some(path);
+        self
+    }
+
+    /// qosd finds programs in this folder alone.
+    pub(crate) fn finding_programs_in(mut self, folder: &Path) -> Self {
+        folder.clone_into(&mut self.programs);
         self
     }
 
@@ -122,13 +130,13 @@ impl Home {
         let mut command = match self.user {
             User::Root => Command::new(QOSD),
             User::Nobody => {
-                let mut command = Command::new("setpriv");
+                let mut command = Command::new("/usr/bin/setpriv");
                 command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"]);
                 command.arg(self.dir.path().join("qosd"));
                 command
             }
         };
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+        command.env_clear().env("PATH", &self.programs).current_dir("/");
         command
     }
 
@@ -168,6 +176,16 @@ impl Running {
             assert!(self.process.runs(), "qosd ended before it said {state}; it wrote:\n{}", self.process.log());
         }
         panic!("qosd did not say {state} within {limit:?}; it wrote:\n{}", self.process.log());
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// How many lines with this text it has logged.
+    pub(crate) fn times_said(&self, text: &str) -> usize {
+        self.process.log().lines().filter(|line| line.contains(text)).count()
     }
 
     /// SIGHUP, and waits until the reload is over.
