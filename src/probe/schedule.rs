@@ -5,7 +5,36 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::{Timestamp, nanos};
+use crate::measurement::Series;
+
+/// Where in the interval the slots of a series are, as a probe's table says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Anywhere, but always at the same place: by a hash of agent and series.
+    Spread,
+    /// At its start by the wall clock.
+    Aligned,
+}
+
+impl Phase {
+    /// The slots of a series.
+    pub fn schedule(self, interval: Duration, series: &Series) -> Schedule {
+        match self {
+            Self::Aligned => Schedule::new(interval, Duration::ZERO),
+            Self::Spread => Schedule::new(interval, spread(&series.key(), interval)),
+        }
+    }
+}
+
+/// A place in the interval that depends on the series (and so on the agent) alone.
+fn spread(key: &str, interval: Duration) -> Duration {
+    let share = u128::from(crc32c::crc32c(key.as_bytes()));
+    Duration::from_nanos(((interval.as_nanos() * share) >> 32) as u64)
+}
 
 /// The slots of a series: an interval and a phase within it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

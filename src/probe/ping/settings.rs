@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::packet::{self, Family, ICMP_HEADER, IPV4_HEADER, IPV6_HEADER, MIN_PAYLOAD};
-use crate::probe::schedule::Schedule;
+use crate::probe::schedule::Phase;
 use crate::probe::target::Target;
 use crate::probe::{Cost, Naming, Planned};
 use crate::resolve;
@@ -76,16 +76,6 @@ enum FamilyChoice {
     Ipv6,
     /// A series each.
     Both,
-}
-
-/// Where in the interval the slots of a series are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Phase {
-    /// Anywhere, but always at the same place: by a hash of agent and series.
-    Spread,
-    /// At its start by the wall clock.
-    Aligned,
 }
 
 /// A DSCP by name (RFC 2474, 2597, 3246, 8622) or number.
@@ -257,10 +247,7 @@ fn literal(settings: &Settings, address: IpAddr) -> Result<(&'static str, Host),
 
 fn series(settings: &Settings, naming: &Naming, target: &Target, family: &'static str, host: Host) -> Planned<Job> {
     let series = naming.series(target.label(), family, &target.tags);
-    let phase = match settings.phase {
-        Phase::Aligned => Duration::ZERO,
-        Phase::Spread => spread(&series.key(), settings.interval),
-    };
+    let schedule = settings.phase.schedule(settings.interval, &series);
     let packets = settings.warmup + settings.count;
     let header = ICMP_HEADER + if family == "ipv6" { IPV6_HEADER } else { IPV4_HEADER };
     let per_second = f64::from(packets) / settings.interval.as_secs_f64();
@@ -279,7 +266,7 @@ fn series(settings: &Settings, naming: &Naming, target: &Target, family: &'stati
     };
     Planned {
         series,
-        schedule: Schedule::new(settings.interval, phase),
+        schedule,
         longest: job.longest(),
         cost: Cost { packets_per_second: per_second, bytes_per_day: per_second * 2.0 * (header + job.size) as f64 * 86_400.0 },
         job,
@@ -292,12 +279,6 @@ impl Job {
         let lookup = if matches!(self.host, Host::Name(..)) { resolve::DEADLINE } else { Duration::ZERO };
         lookup + self.spacing * (self.warmup + self.count) + self.timeout + MARGIN
     }
-}
-
-/// A place in the interval that depends on the series (and so on the agent) alone.
-fn spread(key: &str, interval: Duration) -> Duration {
-    let share = u128::from(crc32c::crc32c(key.as_bytes()));
-    Duration::from_nanos(((interval.as_nanos() * share) >> 32) as u64)
 }
 
 #[cfg(test)]
