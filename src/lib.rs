@@ -27,6 +27,7 @@ pub mod vitals;
 
 pub mod backoff;
 pub mod clock;
+pub mod payload;
 pub mod resolve;
 pub mod secret;
 pub mod sys;

@@ -1,6 +1,7 @@
 //! From merged layers to a [`Config`]: each section to its owner, and all their problems together.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use config::{Map, Value, ValueKind};
@@ -73,9 +74,12 @@ impl Reader<'_> {
         self.done("journal", &journal).then_some(journal)
     }
 
+    fn folders(&self) -> Folders {
+        Folders { credentials: systemd_folder(self.env, "CREDENTIALS_DIRECTORY"), config: folder(self.layers.main()) }
+    }
+
     fn influxdb(&mut self) -> BTreeMap<String, influxdb::Settings> {
-        let config = folder(self.layers.main());
-        let folders = Folders { credentials: systemd_folder(self.env, "CREDENTIALS_DIRECTORY"), config };
+        let folders = self.folders();
         let mut outputs = BTreeMap::new();
         for (name, table) in self.tables("influxdb", "an output") {
             let key = format!("influxdb.{name}");
@@ -116,9 +120,11 @@ impl Reader<'_> {
         let mut probes = 0;
         let mut assignments = Vec::new();
         let mut known = HashMap::new();
+        let folders = self.folders();
         for kind in kinds {
-            for (name, table) in self.tables(kind.name(), "a probe") {
+            for (name, mut table) in self.tables(kind.name(), "a probe") {
                 probes += 1;
+                find_files(&mut table, kind.secret_files(), &folders);
                 let key = format!("{}.{name}", kind.name());
                 match kind.read(agent, &name, table) {
                     Ok(Reading { effective, assignments: more }) => {
@@ -209,6 +215,16 @@ impl Reader<'_> {
         let tables = self.effective.entry(section.to_owned()).or_insert_with(|| toml::Table::new().into());
         if let Some(tables) = tables.as_table_mut() {
             tables.insert(name.to_owned(), table.into());
+        }
+    }
+}
+
+/// Makes the names of files with secrets whole paths.
+fn find_files(table: &mut Value, keys: &[&str], folders: &Folders) {
+    let ValueKind::Table(entries) = &mut table.kind else { return };
+    for key in keys {
+        if let Some(ValueKind::String(name)) = entries.get_mut(*key).map(|value| &mut value.kind) {
+            *name = folders.find(Path::new(name.as_str())).display().to_string();
         }
     }
 }
