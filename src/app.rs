@@ -19,6 +19,7 @@ use crate::probe::ledger::{Counts, Ledger};
 use crate::probe::load::Load;
 use crate::probe::{AnyKind, Assignment, EngineSource, Finding, Shared, Skip};
 use crate::resolve::Resolver;
+use crate::responder::{self, Responder, ResponderParts};
 use crate::status::{Board, ConfigStatus};
 use crate::supervisor::actor::{Notice, View};
 use crate::supervisor::child::{Child, Placement};
@@ -77,6 +78,7 @@ pub struct Parts {
     engines: Vec<(&'static str, Arc<dyn EngineSource>)>,
     plan: watch::Sender<Arc<Vec<Arc<Assignment>>>>,
     outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
+    responder: watch::Sender<Option<responder::Settings>>,
     draining: watch::Sender<bool>,
     started: Moment,
 }
@@ -98,6 +100,7 @@ impl Parts {
             config_status: Mutex::new(config_status(&options, started.unix)),
             plan: watch::Sender::new(Arc::new(config.assignments.clone())),
             outputs: watch::Sender::new(Arc::new(outputs(&config))),
+            responder: watch::Sender::new(config.responder.clone()),
             config: Mutex::new(config),
             ledgers: options.kinds.iter().map(|kind| (kind.name(), Arc::default())).collect(),
             options,
@@ -143,7 +146,9 @@ impl Parts {
             };
             Child::new(name, probe_policy, Placement::OwnThread, move || Probe::new(parts.clone()))
         });
-        std::iter::once(writer).chain(probes).collect()
+        let responder = ResponderParts { settings: self.responder.subscribe(), clock: self.clock.clone() };
+        let responder = Child::new("responder", probe_policy, Placement::OwnThread, move || Ok(Responder::new(responder.clone())));
+        std::iter::once(writer).chain(probes).chain([responder]).collect()
     }
 
     /// Accounts for the time in which no qosd ran, then notes what is scheduled from now on.
@@ -199,6 +204,12 @@ impl Parts {
         self.note_schedule();
         // The writer finds out itself which outputs changed; one with a new secret is tried at once.
         self.outputs.send_replace(Arc::new(outputs(&new)));
+        self.responder.send_if_modified(|responder| {
+            *responder != new.responder && {
+                responder.clone_from(&new.responder);
+                true
+            }
+        });
         *lock(&self.config_status) = config_status(&self.options, self.clock.now().unix);
         let log = new.log.clone();
         *lock(&self.config) = new;

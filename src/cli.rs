@@ -15,6 +15,7 @@ use crate::settings::explain;
 
 pub mod check;
 mod export;
+mod http;
 mod oneshot;
 mod ping;
 mod status;
@@ -47,6 +48,8 @@ enum Command {
     },
     /// One run of the ping probe
     Ping(ping::Arguments),
+    /// One run of the HTTP probe, with its phases
+    Http(http::Arguments),
     /// What the running service knows
     Status {
         /// As JSON
@@ -77,6 +80,7 @@ fn dispatch(cli: Cli, env: Env) -> u8 {
         Command::Run => Ok(run(Options { config, env, kinds: KINDS })),
         Command::Check { show } => Ok(check::check(&config, KINDS, &env, show, &mut std::io::stdout().lock())),
         Command::Ping(arguments) => Ok(ping::run(&arguments)),
+        Command::Http(arguments) => Ok(http::run(&arguments)),
         Command::Status { json } => status::run(&config, &env, json),
         Command::Export(arguments) => export::run(&config, &env, &arguments),
     };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::influxdb;
 use crate::journal;
 use crate::probe::{AnyKind, Assignment};
+use crate::responder;
 
 pub use diff::{Change, RestartNeeded, diff};
 pub use problem::{Place, Problem, Problems};
@@ -36,6 +37,8 @@ pub struct Config {
     pub journal: journal::Settings,
     /// `[influxdb.NAME]`, by name.
     pub influxdb: BTreeMap<String, influxdb::Settings>,
+    /// `[responder]`; none = off.
+    pub responder: Option<responder::Settings>,
     /// Every series of every probe; no two are the same.
     pub assignments: Vec<Arc<Assignment>>,
     /// How many probes they come from.

@@ -12,6 +12,8 @@ pub struct Change {
     pub journal: bool,
     /// Outputs, their settings or their secrets.
     pub influxdb: bool,
+    /// `[responder]`.
+    pub responder: bool,
     /// Any series of any probe.
     pub assignments: bool,
 }
@@ -57,6 +59,7 @@ pub fn diff(old: &Config, new: &Config) -> Result<Change, RestartNeeded> {
         log: old.log != new.log,
         journal: old.journal != new.journal,
         influxdb: old.influxdb != new.influxdb,
+        responder: old.responder != new.responder,
         assignments: old.assignments != new.assignments,
     })
 }

@@ -15,6 +15,7 @@ use super::{Config, Env, systemd_folder};
 use crate::influxdb;
 use crate::measurement::Series;
 use crate::probe::{AnyKind, Assignment, Reading};
+use crate::responder;
 use crate::secret::Folders;
 use crate::settings::{self, KeyProblem};
 
@@ -26,6 +27,7 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
     let log = reader.log();
     let journal = reader.journal();
     let influxdb = reader.influxdb();
+    let responder = reader.responder();
     let source = agent.as_ref().map(|agent| agent.name.clone()).unwrap_or_default();
     let (probes, assignments) = reader.probes(kinds, &source);
     reader.unknown(kinds);
@@ -34,7 +36,7 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
         (Some(agent), Some(log), Some(journal)) if problems.is_empty() => {
             let runtime_dir = systemd_folder(env, "RUNTIME_DIRECTORY").unwrap_or_else(|| agent.data_dir.clone());
             let journal = journal.settings();
-            Ok(Config { agent, log, journal, influxdb, assignments, probes, runtime_dir, effective })
+            Ok(Config { agent, log, journal, influxdb, responder, assignments, probes, runtime_dir, effective })
         }
         _ => Err(Problems::new(problems)),
     }
@@ -72,6 +74,16 @@ impl Reader<'_> {
         let journal: JournalTable = self.section("journal")?;
         self.report("journal", journal.problems());
         self.done("journal", &journal).then_some(journal)
+    }
+
+    /// Off unless its section is there.
+    fn responder(&mut self) -> Option<responder::Settings> {
+        if !self.sections.contains_key("responder") {
+            return None;
+        }
+        let responder: responder::Settings = self.section("responder")?;
+        self.report("responder", responder.problems());
+        self.done("responder", &responder).then_some(responder)
     }
 
     fn folders(&self) -> Folders {
@@ -151,7 +163,7 @@ impl Reader<'_> {
     }
 
     fn unknown(&mut self, kinds: &[&dyn AnyKind]) {
-        let known = ["agent", "log", "journal", "influxdb"].into_iter().chain(kinds.iter().map(|kind| kind.name()));
+        let known = ["agent", "log", "journal", "influxdb", "responder"].into_iter().chain(kinds.iter().map(|kind| kind.name()));
         let message = format!("unknown key, allowed are {}", known.collect::<Vec<_>>().join(", "));
         let unknown: Vec<String> = self.sections.drain().map(|(name, _)| name).collect();
         for name in unknown {
