@@ -4,6 +4,9 @@
 
 mod config;
 mod docs;
+mod http;
+mod http_tls;
 mod influxdb_client;
+mod responder;
 mod scripted_server;
 mod writer;

@@ -8,5 +8,8 @@
 mod bed;
 mod bed_itself;
 mod delivery;
+mod http;
 mod ping;
 mod reload;
+#[path = "../it/scripted_server.rs"]
+mod scripted_server;

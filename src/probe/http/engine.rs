@@ -6,14 +6,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use reqwest::header::LOCATION;
-use reqwest::{Body, Method, Response, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::{Body, Method, RequestBuilder, Response, Url};
 use tokio::sync::Semaphore;
 
 use super::client::Clients;
 use super::destination::{Redirects, Way, literal};
 use super::failure::Failure;
-use super::hooks::Trace;
+use super::hooks::{Seen, Trace};
 use super::report::{self, Answer, Visit, Visits};
 use super::settings::{Ask, Job};
 use super::timing::{Phases, Stage};
@@ -104,17 +104,9 @@ impl Inner {
         let redirects = Redirects { home: &request.ask.url, most: job.redirects };
         let mut url = request.ask.url.clone();
         loop {
-            let trace = Trace::begin(&self.clock, job.wanted, !redirects.is_home(&url));
-            course.exchanges.push(Rc::clone(&trace));
-            if let Some(address) = literal(&url) {
-                trace.aim(Resolved { address, stale: false });
-            }
-            let sending = self.send(job, request, &url, redirects.is_home(&url));
-            let mut response = trace.follow(sending).await.map_err(|error| error.into_failure(&trace))?;
-            trace.answered();
+            let mut response = self.exchange(job, request, &url, redirects.is_home(&url), course).await?;
             let status = response.status();
-            course.status = Some(status.as_u16());
-            let location = response.headers().get(LOCATION).map(reqwest::header::HeaderValue::as_bytes);
+            let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes);
             let followed = course.exchanges.len() as u32 - 1;
             match redirects.way(&request.method, &url, status, location, followed) {
                 Way::Here => return read(&mut response, job.max_body).await,
@@ -127,17 +119,42 @@ impl Inner {
         }
     }
 
-    async fn send(&self, job: &Arc<Job>, request: &Request<'_>, url: &Url, home: bool) -> Result<Response, SendError> {
-        let client = self.clients.of(job, url.scheme()).map_err(|error| SendError::Setup(explain(&error)))?;
-        let mut sent = client.request(request.method.clone(), url.clone());
+    /// To the head of an answer.
+    async fn exchange(
+        &self,
+        job: &Arc<Job>,
+        request: &Request<'_>,
+        url: &Url,
+        home: bool,
+        course: &mut Course,
+    ) -> Result<Response, Failure> {
+        // Before its time begins: the first of all reads the system's certificates.
+        let prepared = self.prepare(job, request, url, home)?;
+        let trace = course.begin(Trace::begin(&self.clock, job.wanted, !home), url);
+        let (trace, came) = match trace.follow(prepared.send()).await {
+            // The server had closed the kept connection meanwhile: that says nothing of either.
+            Err(_) if request.payload.is_none() && trace.seen().marks.dialled.is_none() => {
+                course.exchanges.pop();
+                let trace = course.begin(trace.again(), url);
+                let came = trace.follow(self.prepare(job, request, url, home)?.send()).await;
+                (trace, came)
+            }
+            came => (trace, came),
+        };
+        let response = came.map_err(|error| no_answer(error, &trace.seen()))?;
+        trace.answered();
+        course.status = Some(response.status().as_u16());
+        Ok(response)
+    }
+
+    fn prepare(&self, job: &Arc<Job>, request: &Request<'_>, url: &Url, home: bool) -> Result<RequestBuilder, Failure> {
+        let client = self.clients.of(job, url.scheme()).map_err(|error| Failure::new(Outcome::LocalError, explain(&error)))?;
+        let mut prepared = client.request(request.method.clone(), url.clone());
         if let Some(bytes) = request.payload {
-            sent = sent.header(reqwest::header::CONTENT_TYPE, "application/octet-stream").body(Body::wrap(Payload::new(bytes)));
+            prepared = prepared.header(CONTENT_TYPE, "application/octet-stream").body(Body::wrap(Payload::new(bytes)));
         }
         // Last, so that the operator's word counts; to nobody but the operator's own server.
-        if home {
-            sent = sent.headers(job.headers.expose().clone());
-        }
-        sent.send().await.map_err(|error| SendError::Client(error.without_url()))
+        Ok(if home { prepared.headers(job.headers.expose().clone()) } else { prepared })
     }
 }
 
@@ -146,25 +163,14 @@ fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// Why a request got no answer.
-enum SendError {
-    Setup(String),
-    Client(reqwest::Error),
-}
-
-impl SendError {
-    fn into_failure(self, trace: &Trace) -> Failure {
-        let seen = trace.seen();
-        match self {
-            Self::Setup(why) => Failure::new(Outcome::LocalError, why),
-            Self::Client(_) if seen.lookup_failed.is_some() => {
-                Failure::new(Outcome::DnsError, seen.lookup_failed.map_or_else(String::new, |error| error.to_string()))
-            }
-            Self::Client(_) if seen.forbidden.is_some() => {
-                Failure::new(Outcome::BadStatus, format!("redirected to {}", seen.forbidden.unwrap_or_default()))
-            }
-            Self::Client(error) => Failure::of(&error, seen.marks.stage()),
-        }
+/// Why a request got no answer. What the hooks saw says more than the client's error.
+fn no_answer(error: reqwest::Error, seen: &Seen) -> Failure {
+    if let Some(error) = &seen.lookup_failed {
+        return Failure::new(Outcome::DnsError, error.to_string());
+    }
+    match &seen.forbidden {
+        Some(whereto) => Failure::new(Outcome::BadStatus, format!("redirected to {whereto}")),
+        None => Failure::of(&error.without_url(), seen.marks.stage()),
     }
 }
 
@@ -191,6 +197,15 @@ fn wrong_status(job: &Job, status: Option<u16>) -> Option<Failure> {
 }
 
 impl Course {
+    /// The next exchange, whose address is known already if it stands in the URL.
+    fn begin(&mut self, trace: Rc<Trace>, url: &Url) -> Rc<Trace> {
+        if let Some(address) = literal(url) {
+            trace.aim(Resolved { address, stale: false });
+        }
+        self.exchanges.push(Rc::clone(&trace));
+        trace
+    }
+
     /// What the request is doing now.
     fn stage(&self) -> Stage {
         self.exchanges.last().map_or(Stage::Connect, |trace| trace.seen().marks.stage())

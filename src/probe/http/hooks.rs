@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -58,8 +59,18 @@ pub struct Seen {
 impl Trace {
     /// Of an exchange that begins now.
     pub fn begin(clock: &Clock, wanted: Wanted, public_only: bool) -> Rc<Self> {
-        let marks = Marks { begun: clock.now().mono, ..Marks::default() };
-        Rc::new(Self { clock: clock.clone(), wanted, public_only, seen: RefCell::new(Seen { marks, ..Seen::default() }) })
+        Self::begun(clock, clock.now().mono, wanted, public_only)
+    }
+
+    /// Of the same exchange once more, as its connection was of no use.
+    pub fn again(&self) -> Rc<Self> {
+        Self::begun(&self.clock, self.seen().marks.begun, self.wanted, self.public_only)
+    }
+
+    fn begun(clock: &Clock, begun: Duration, wanted: Wanted, public_only: bool) -> Rc<Self> {
+        let marks = Marks { begun, ..Marks::default() };
+        let seen = RefCell::new(Seen { marks, ..Seen::default() });
+        Rc::new(Self { clock: clock.clone(), wanted, public_only, seen })
     }
 
     /// What was seen so far.
@@ -82,7 +93,7 @@ impl Trace {
         TRACE.scope(Rc::clone(self), request).await
     }
 
-    fn mark(&self, set: impl FnOnce(&mut Marks) -> &mut Option<std::time::Duration>) {
+    fn mark(&self, set: impl FnOnce(&mut Marks) -> &mut Option<Duration>) {
         let now = self.clock.now().mono;
         set(&mut self.seen.borrow_mut().marks).get_or_insert(now);
     }
@@ -136,7 +147,7 @@ impl Trace {
     }
 }
 
-/// The hook for connections: notes when one stands.
+/// The hook for connections: notes when one is wanted, and when it stands.
 #[derive(Clone)]
 pub struct Stamps;
 
@@ -167,6 +178,7 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
+        note(|trace| trace.mark(|marks| &mut marks.dialled));
         let connecting = self.0.call(request);
         Box::pin(async move {
             let connection = connecting.await?;

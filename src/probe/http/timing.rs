@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Marks {
     /// It began.
     pub begun: Duration,
+    /// A connection was wanted: there was no kept one.
+    pub dialled: Option<Duration>,
     /// The name was asked for.
     pub asked: Option<Duration>,
     /// The name had its address.
@@ -92,14 +94,15 @@ pub enum Stage {
 }
 
 impl Marks {
-    /// How far it came. Over a kept connection, only whoever waits for an answer knows that there is one.
+    /// How far it came.
     pub fn stage(&self) -> Stage {
         match self {
             Self { answered: Some(_), .. } => Stage::Body,
             Self { connected: Some(_), .. } => Stage::Answer,
             Self { tls: Some(_), .. } => Stage::Tls,
             Self { asked: Some(_), resolved: None, .. } => Stage::Lookup,
-            _ => Stage::Connect,
+            Self { dialled: Some(_), .. } => Stage::Connect,
+            _ => Stage::Answer,
         }
     }
 }
@@ -129,7 +132,7 @@ mod tests {
 
     fn https() -> Marks {
         let at = |ms| Some(Duration::from_millis(ms));
-        Marks { begun: ms(100), asked: at(100), resolved: at(130), tls: at(140), connected: at(180), answered: at(230) }
+        Marks { begun: ms(100), dialled: at(100), asked: at(100), resolved: at(130), tls: at(140), connected: at(180), answered: at(230) }
     }
 
     #[test]
@@ -156,6 +159,7 @@ mod tests {
         let https = https();
         let second = Marks {
             begun: ms(300),
+            dialled: later(https.dialled),
             asked: later(https.asked),
             resolved: later(https.resolved),
             tls: later(https.tls),
@@ -170,13 +174,15 @@ mod tests {
 
     #[test]
     fn the_stage_is_the_last_thing_that_began() {
-        let (fresh, asked) = (Marks::default(), Marks { asked: Some(ms(1)), ..Marks::default() });
+        let kept = Marks::default();
+        let dialled = Marks { dialled: Some(ms(0)), ..kept };
+        let asked = Marks { asked: Some(ms(1)), ..dialled };
         let resolved = Marks { resolved: Some(ms(2)), ..asked };
         let tls = Marks { tls: Some(ms(3)), ..resolved };
         let connected = Marks { connected: Some(ms(4)), ..tls };
         let answered = Marks { answered: Some(ms(5)), ..connected };
-        let stages = [fresh, asked, resolved, tls, connected, answered].map(|marks| marks.stage());
-        assert_eq!(stages, [Stage::Connect, Stage::Lookup, Stage::Connect, Stage::Tls, Stage::Answer, Stage::Body]);
+        let stages = [kept, dialled, asked, resolved, tls, connected, answered].map(|marks| marks.stage());
+        assert_eq!(stages, [Stage::Answer, Stage::Connect, Stage::Lookup, Stage::Connect, Stage::Tls, Stage::Answer, Stage::Body]);
     }
 
     fn mark() -> impl Strategy<Value = Option<Duration>> {
@@ -187,6 +193,7 @@ mod tests {
         let all = (0..10_000_u64, mark(), mark(), mark(), mark(), mark());
         all.prop_map(|(begun, asked, resolved, tls, connected, answered)| Marks {
             begun: Duration::from_nanos(begun),
+            dialled: asked,
             asked,
             resolved,
             tls,
