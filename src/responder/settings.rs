@@ -49,7 +49,7 @@ impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        let form = "expected an address or a network such as \"192.0.2.0/24\"";
+        let form = "an address or a network such as \"192.0.2.0/24\"";
         network.map(Self).map_err(|_| de::Error::invalid_value(de::Unexpected::Str(&text), &form))
     }
 }

@@ -109,9 +109,9 @@ fn h11_a_bad_certificate_is_a_tls_error_that_says_what_is_wrong() {
 fn h11_whoever_breaks_off_the_handshake_makes_a_tls_error() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let closer = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let hanging_up = std::thread::spawn(move || drop(listener.accept().unwrap()));
     let closed = measure(&format!("targets = ['https://{address}/']\ninsecure = true\ntimeout = '2s'"));
-    closer.join().unwrap();
+    hanging_up.join().unwrap();
     assert_eq!(closed.outcome, Outcome::TlsError, "{closed:?}");
     let authority = authority();
     let config = certificate(&authority, "127.0.0.1", 2060, &[b"gopher"]);
@@ -161,7 +161,7 @@ fn http2(config: Arc<ServerConfig>, head: Duration, rest: Duration) -> (std::net
             let to_head = begun.elapsed();
             let mut body = respond.send_response(h2_response(), false).unwrap();
             tokio::time::sleep(rest).await;
-            let rested = begun.elapsed() - to_head;
+            let rested = begun.elapsed().saturating_sub(to_head);
             body.send_data(bytes::Bytes::from_static(b"hello"), true).unwrap();
             vec![to_head, rested]
         };

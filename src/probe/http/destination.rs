@@ -190,8 +190,7 @@ fn not_public_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some("an address of this host"),
         [0, 0, 0, 0, 0, 0, 0, 1] => Some("a loopback address"),
         // IPv4 inside: compatible, NAT64, 6to4.
-        [0, 0, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
-        [0x2002, high, low, ..] => embedded(high, low),
+        [0, 0, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
         [0x64, 0xff9b, 1, ..] => Some("an address of a local translation"),
         [first, ..] if first & 0xfe00 == 0xfc00 => Some("a private address"),
         [first, ..] if first & 0xff80 == 0xfe80 => Some("a link-local address"),

@@ -111,7 +111,8 @@ impl Inner {
             match redirects.way(&request.method, &url, status, location, followed) {
                 Way::Here => return read(&mut response, job.max_body).await,
                 Way::On(next) => {
-                    tracing::trace!(from = origin(&url), to = origin(&next), status = status.as_u16(), "redirect followed");
+                    let to = redact(&origin(&next), &job.headers.secrets());
+                    tracing::trace!(from = origin(&url), to, status = status.as_u16(), "redirect followed");
                     url = next;
                 }
                 Way::Refused(why) => return Err(Failure::new(Outcome::BadStatus, format!("status {}: {why}", status.as_u16()))),

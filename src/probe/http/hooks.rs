@@ -120,10 +120,9 @@ impl Resolve for Names {
                 trace.mark(|marks| &mut marks.asked);
                 trace.wanted
             });
-            let found = resolver.lookup(name.as_str(), wanted.unwrap_or(Wanted::Any)).await;
-            match found {
-                Ok(resolved) if note(|trace| trace.arrive(resolved)).unwrap_or(true) => {
-                    Ok(Box::new(std::iter::once(SocketAddr::new(resolved.address, 0))) as Addrs)
+            match resolver.lookup(name.as_str(), wanted.unwrap_or(Wanted::Any)).await {
+                Ok(found) if note(|trace| trace.arrive(found)).unwrap_or(true) => {
+                    Ok(Box::new(std::iter::once(SocketAddr::new(found.address, 0))) as Addrs)
                 }
                 Ok(_) => Err(NoAddress.into()),
                 Err(error) => {
@@ -273,6 +272,8 @@ fn expires(certificate: &[u8]) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -290,16 +291,20 @@ mod tests {
         assert_eq!(expires(forever.der()), Some(Timestamp::from_nanos(i64::MAX)), "what does not fit saturates");
     }
 
+    static CERTIFICATE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap().der().to_vec()
+    });
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>, at: usize, with: u8) {
             expires(&bytes);
-            let key = rcgen::KeyPair::generate().unwrap();
-            let mut der = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap().der().to_vec();
-            let at = at % der.len();
-            der[at] = with;
-            expires(&der);
-            expires(&der[..at]);
+            let mut certificate = CERTIFICATE.clone();
+            let at = at % certificate.len();
+            certificate[at] = with;
+            expires(&certificate);
+            expires(&certificate[..at]);
         }
     }
 }
