@@ -356,6 +356,7 @@ fn a_reload_knows_what_changed() {
     let probe = change(&text.replace("192.0.2.2", "192.0.2.3"));
     assert!(probe.assignments && !probe.journal);
     assert!(change(&format!("{text}[log]\nlevel = \"warn\"\n")).log);
+    assert!(change(&format!("{text}[responder]\n")).responder);
     assert!(change(&format!("{text}[influxdb.x]\nurl = \"http://h\"\ndatabase = \"d\"\n")).influxdb);
 }
 
