@@ -20,6 +20,7 @@ use crate::probe::ledger::{Counts, Ledger};
 use crate::probe::load::Load;
 use crate::probe::{AnyKind, Assignment, EngineSource, Finding, Shared, Skip};
 use crate::resolve::Resolver;
+use crate::responder::{self, Responder, ResponderParts};
 use crate::status::{Board, ConfigStatus};
 use crate::supervisor::actor::{Notice, View};
 use crate::supervisor::child::{Child, Placement};
@@ -78,6 +79,7 @@ pub struct Parts {
     plan: watch::Sender<Arc<Vec<Arc<Assignment>>>>,
     outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
     iperf3_server: watch::Sender<Option<iperf3::server::Settings>>,
+    responder: watch::Sender<Option<responder::Settings>>,
     draining: watch::Sender<bool>,
     started: Moment,
 }
@@ -100,6 +102,7 @@ impl Parts {
             plan: watch::Sender::new(Arc::new(config.assignments.clone())),
             outputs: watch::Sender::new(Arc::new(outputs(&config))),
             iperf3_server: watch::Sender::new(config.iperf3_server.clone()),
+            responder: watch::Sender::new(config.responder.clone()),
             config: Mutex::new(config),
             ledgers: options.kinds.iter().map(|kind| (kind.name(), Arc::default())).collect(),
             options,
@@ -146,7 +149,9 @@ impl Parts {
             };
             Child::new(name, probe_policy, Placement::OwnThread, move || Probe::new(parts.clone()))
         });
-        std::iter::once(writer).chain(probes).chain([server]).collect()
+        let responder = ResponderParts { settings: self.responder.subscribe(), clock: self.clock.clone() };
+        let responder = Child::new("responder", probe_policy, Placement::OwnThread, move || Ok(Responder::new(responder.clone())));
+        std::iter::once(writer).chain(probes).chain([server, responder]).collect()
     }
 
     fn iperf3_server(&self, load: Load, policy: Policy) -> Child {
@@ -226,6 +231,12 @@ impl Parts {
         self.iperf3_server.send_if_modified(|server| {
             *server != new.iperf3_server && {
                 server.clone_from(&new.iperf3_server);
+                true
+            }
+        });
+        self.responder.send_if_modified(|responder| {
+            *responder != new.responder && {
+                responder.clone_from(&new.responder);
                 true
             }
         });

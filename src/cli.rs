@@ -16,6 +16,7 @@ use crate::settings::explain;
 
 pub mod check;
 mod export;
+mod http;
 mod iperf3;
 mod oneshot;
 mod ping;
@@ -51,6 +52,8 @@ enum Command {
     Ping(ping::Arguments),
     /// One run of the iperf3 probe
     Iperf3(iperf3::Arguments),
+    /// One run of the HTTP probe, with its phases
+    Http(http::Arguments),
     /// What the running service knows
     Status {
         /// As JSON
@@ -82,6 +85,7 @@ fn dispatch(cli: Cli, env: Env) -> u8 {
         Command::Check { show } => Ok(check::check(&config, KINDS, &env, show, &mut std::io::stdout().lock())),
         Command::Ping(arguments) => Ok(ping::run(&arguments)),
         Command::Iperf3(arguments) => Ok(iperf3::run(&arguments)),
+        Command::Http(arguments) => Ok(http::run(&arguments)),
         Command::Status { json } => status::run(&config, &env, json),
         Command::Export(arguments) => export::run(&config, &env, &arguments),
     };

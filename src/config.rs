@@ -12,6 +12,7 @@ use crate::influxdb;
 use crate::journal;
 use crate::probe::iperf3;
 use crate::probe::{AnyKind, Assignment};
+use crate::responder;
 
 pub use diff::{Change, RestartNeeded, diff};
 pub use problem::{Place, Problem, Problems};
@@ -39,6 +40,8 @@ pub struct Config {
     pub influxdb: BTreeMap<String, influxdb::Settings>,
     /// `[iperf3_server]`, if it is there.
     pub iperf3_server: Option<iperf3::server::Settings>,
+    /// `[responder]`; none = off.
+    pub responder: Option<responder::Settings>,
     /// Every series of every probe; no two are the same.
     pub assignments: Vec<Arc<Assignment>>,
     /// How many probes they come from.

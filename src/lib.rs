@@ -3,7 +3,7 @@
 //! The story, in reading order. The [`cli`] hands over to [`app`], the one place that knows every part. A [`config`] says
 //! what to measure. The [`supervisor`] starts one actor per kind of [`probe`]; each runs its probes slot by slot and makes
 //! one row, a [`measurement`], a slot. The [`writer`] puts every row into the [`journal`] and, once it is durable, delivers
-//! it to the outputs, of which [`influxdb`] is one. What the service knows of itself is its [`status`], and in rows its
+//! it to the outputs, of which [`influxdb`] is one. A [`responder`] answers the HTTP probes of others. What the service knows of itself is its [`status`], and in rows its
 //! [`vitals`].
 
 pub mod app;
@@ -22,11 +22,14 @@ pub mod writer;
 
 pub mod influxdb;
 
+pub mod responder;
+
 pub mod status;
 pub mod vitals;
 
 pub mod backoff;
 pub mod clock;
+pub mod payload;
 pub mod privileges;
 pub mod resolve;
 pub mod secret;

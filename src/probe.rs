@@ -20,6 +20,7 @@ use crate::settings::KeyProblem;
 
 pub mod actor;
 mod assignment;
+pub mod http;
 pub mod iperf3;
 pub mod ledger;
 pub mod load;
@@ -34,7 +35,7 @@ use load::Load;
 pub use member::{AnyEngine, AnyKind, EngineSource, Member, Reading};
 
 /// Every kind of probe. Config, checks, command line and supervisor learn from this list what there is.
-pub static KINDS: &[&dyn AnyKind] = &[&Member::<ping::Ping>::NEW, &Member::<iperf3::Iperf3>::NEW];
+pub static KINDS: &[&dyn AnyKind] = &[&Member::<ping::Ping>::NEW, &Member::<iperf3::Iperf3>::NEW, &Member::<http::Http>::NEW];
 
 /// Field of every row: how the run ended, as a word. See [`Outcome`].
 pub const RESULT: Field<String> = Field::text("result");
@@ -287,6 +288,8 @@ pub struct Shared {
 pub trait Kind: 'static {
     /// The config table and the value of the tag `kind`.
     const NAME: &'static str;
+    /// Keys of its table that name files with secrets. `plan` finds whole paths there.
+    const SECRET_FILES: &'static [&'static str] = &[];
     /// One `[kind.name]` table of the config.
     type Settings: DeserializeOwned + Serialize;
     /// What a run of one series does. Two equal jobs need no restart.

@@ -12,6 +12,8 @@ use crate::settings::file::{self, FileError};
 
 /// What is printed instead.
 const REDACTED: &str = "<redacted>";
+/// A secret with fewer characters may be part of an innocent word.
+pub const SHORT_SECRET: usize = 6;
 /// The largest secret file.
 const LIMIT: u64 = 64 * 1024;
 
@@ -119,6 +121,25 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
+/// The text without any of the secrets. One so short that it may occur in any word is taken out where it stands alone.
+pub fn redact(text: &str, secrets: &[String]) -> String {
+    secrets.iter().filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| {
+        let part_of_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let mut clean = String::new();
+        let mut rest = text.as_str();
+        let mut before = None;
+        while let Some((ahead, behind)) = rest.split_once(secret.as_str()) {
+            clean.push_str(ahead);
+            let within = part_of_word(ahead.chars().next_back().or(before)) || part_of_word(behind.chars().next());
+            let harmless = secret.chars().count() < SHORT_SECRET && within;
+            clean.push_str(if harmless { secret } else { "<redacted>" });
+            before = secret.chars().next_back();
+            rest = behind;
+        }
+        clean + rest
+    })
+}
+
 /// Where secret files with a relative name are looked for: `$CREDENTIALS_DIRECTORY`, then the config file's folder.
 #[derive(Clone, Debug)]
 pub struct Folders {
@@ -194,5 +215,12 @@ mod tests {
         assert_eq!(folders.find(Path::new("token")), path);
         assert_eq!(folders.find(Path::new("other")), Path::new("/etc/qosd/other"));
         assert_eq!(folders.find(Path::new("/run/other")), Path::new("/run/other"));
+    }
+
+    #[test]
+    fn a_short_secret_does_not_make_the_reason_unreadable() {
+        let redacted = |text| redact(text, &["p".to_owned(), "long-enough".to_owned()]);
+        assert_eq!(redacted("points dropped; password 'p', p"), "points dropped; password '<redacted>', <redacted>");
+        assert_eq!(redacted("xlong-enoughx pp"), "x<redacted>x pp");
     }
 }

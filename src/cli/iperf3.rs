@@ -7,17 +7,13 @@ use actix_rt::System;
 use clap::Args;
 use futures_util::future::join_all;
 
+use super::complain;
 use super::oneshot::{self, Output};
-use super::{FAILED, complain};
-use crate::clock::Clock;
 use crate::measurement::Row;
 use crate::probe::iperf3::Iperf3;
 use crate::probe::iperf3::engine::{Iperf3Engine, Lent};
 use crate::probe::iperf3::settings::Job;
-use crate::probe::load::Load;
-use crate::probe::{AnyKind, Assignment, Member, Shared};
-use crate::resolve::Resolver;
-use crate::settings::KeyProblem;
+use crate::probe::{Assignment, Member};
 use crate::settings::units::show_duration;
 
 /// The columns of the table, and the fields they show.
@@ -79,21 +75,11 @@ impl Arguments {
         set("streams", i64::from(self.parallel).into());
         table
     }
-
-    fn assignments(&self) -> Result<Vec<Arc<Assignment>>, String> {
-        let source = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-        let text = self.table().to_string();
-        let values =
-            config::Source::collect(&config::File::from_str(&text, config::FileFormat::Toml)).map_err(|error| error.to_string())?;
-        let reading = Member::<Iperf3>::NEW.read(&source, "oneshot", config::Value::from(values));
-        let problems = |all: Vec<KeyProblem>| all.iter().map(|p| format!("{}: {}", p.key, p.message)).collect::<Vec<_>>().join("\n");
-        Ok(reading.map_err(problems)?.assignments)
-    }
 }
 
 /// Runs it; the result is the exit status.
 pub(super) fn run(arguments: &Arguments) -> u8 {
-    let assignments = match arguments.assignments() {
+    let assignments = match oneshot::assignments(&Member::<Iperf3>::NEW, &arguments.table()) {
         Ok(assignments) => assignments,
         Err(problems) => {
             complain(&problems);
@@ -105,19 +91,12 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         complain(&format!("each server is tested for {}", show_duration(&time)));
     }
     let rows = System::new().block_on(measure(&assignments));
-    match oneshot::show(&rows, arguments.output, COLUMNS) {
-        Ok(()) => oneshot::status(&rows),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => FAILED,
-        Err(error) => {
-            complain(&error.to_string());
-            FAILED
-        }
-    }
+    oneshot::finish(Ok(rows), arguments.output, COLUMNS)
 }
 
 async fn measure(assignments: &[Arc<Assignment>]) -> Vec<Row> {
-    let clock = Clock::system();
-    let shared = Shared { clock: clock.clone(), resolver: Resolver::start(clock.clone()), load: Load::new(clock.clone()) };
+    let shared = oneshot::shared();
+    let clock = shared.clock.clone();
     let engine = Iperf3Engine::new(Arc::new(Lent::default()), shared);
     let runs = assignments.iter().filter_map(|assignment| Some((assignment, assignment.job::<Job>()?))).map(|(assignment, job)| {
         let (engine, now) = (engine.clone(), clock.now());

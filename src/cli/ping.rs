@@ -1,7 +1,6 @@
 //! `qosd ping HOST…`: one run of the ping probe, with the service's own engine.
 
 use std::cell::Cell;
-use std::io::{Write, stderr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +9,14 @@ use actix_rt::System;
 use clap::Args;
 use futures_util::future::join_all;
 
+use super::complain;
 use super::oneshot::{self, Output};
-use super::{FAILED, complain};
-use crate::clock::{Clock, millis};
+use crate::clock::millis;
 use crate::measurement::Row;
-use crate::probe::load::Load;
 use crate::probe::ping::Ping;
 use crate::probe::ping::engine::{Lent, PingEngine, Watcher};
 use crate::probe::ping::settings::Job;
-use crate::probe::{AnyKind, Assignment, Engine, Member, Shared};
-use crate::resolve::Resolver;
+use crate::probe::{Assignment, Engine, Member};
 use crate::settings::units::show_duration;
 
 /// The columns of the table, and the fields they show.
@@ -118,22 +115,11 @@ impl Arguments {
         }
         table
     }
-
-    fn assignments(&self) -> Result<Vec<Arc<Assignment>>, String> {
-        let source = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-        let text = self.table().to_string();
-        let values =
-            config::Source::collect(&config::File::from_str(&text, config::FileFormat::Toml)).map_err(|error| error.to_string())?;
-        let reading = Member::<Ping>::NEW.read(&source, "oneshot", config::Value::from(values));
-        let problems =
-            |all: Vec<crate::settings::KeyProblem>| all.iter().map(|p| format!("{}: {}", p.key, p.message)).collect::<Vec<_>>().join("\n");
-        Ok(reading.map_err(problems)?.assignments)
-    }
 }
 
 /// Runs it; the result is the exit status.
 pub(super) fn run(arguments: &Arguments) -> u8 {
-    let assignments = match arguments.assignments() {
+    let assignments = match oneshot::assignments(&Member::<Ping>::NEW, &arguments.table()) {
         Ok(assignments) => assignments,
         Err(problems) => {
             complain(&problems);
@@ -141,23 +127,12 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         }
     };
     let rows = System::new().block_on(measure(&assignments, oneshot::is_watched()));
-    match rows.map(|rows| (oneshot::show(&rows, arguments.output, COLUMNS), rows)) {
-        Ok((Ok(()), rows)) => oneshot::status(&rows),
-        Ok((Err(error), _)) if error.kind() == std::io::ErrorKind::BrokenPipe => FAILED,
-        Ok((Err(error), _)) => {
-            complain(&error.to_string());
-            FAILED
-        }
-        Err(why) => {
-            complain(&why);
-            oneshot::USAGE
-        }
-    }
+    oneshot::finish(rows, arguments.output, COLUMNS)
 }
 
 async fn measure(assignments: &[Arc<Assignment>], watched: bool) -> Result<Vec<Row>, String> {
-    let clock = Clock::system();
-    let shared = Shared { clock: clock.clone(), resolver: Resolver::start(clock.clone()), load: Load::new(clock.clone()) };
+    let shared = oneshot::shared();
+    let clock = shared.clock.clone();
     let engine = PingEngine::new(Arc::new(Lent::open()), shared)?;
     if let Some(drive) = engine.drive() {
         actix_rt::spawn(drive);
@@ -172,7 +147,7 @@ async fn measure(assignments: &[Arc<Assignment>], watched: bool) -> Result<Vec<R
     });
     let rows = join_all(runs).await;
     if watched {
-        overwrite("");
+        oneshot::overwrite("");
     }
     Ok(rows)
 }
@@ -191,12 +166,7 @@ impl Progress {
         Rc::new(move |answered| {
             self.answered.set(self.answered.get() + 1);
             let word = answered.rtt.map_or_else(|| "an error".to_owned(), |rtt| format!("{:.3} ms", millis(rtt)));
-            overwrite(&format!("{}/{} answered, last {target}: {word}", self.answered.get(), self.expected.get()));
+            oneshot::overwrite(&format!("{}/{} answered, last {target}: {word}", self.answered.get(), self.expected.get()));
         })
     }
-}
-
-/// Over the line before. A terminal that went away is not worth a word.
-fn overwrite(text: &str) {
-    let _ = write!(stderr(), "\r\x1b[K{text}").and_then(|()| stderr().flush());
 }

@@ -14,6 +14,8 @@ pub struct Change {
     pub influxdb: bool,
     /// `[iperf3_server]`.
     pub iperf3_server: bool,
+    /// `[responder]`.
+    pub responder: bool,
     /// Any series of any probe.
     pub assignments: bool,
 }
@@ -60,6 +62,7 @@ pub fn diff(old: &Config, new: &Config) -> Result<Change, RestartNeeded> {
         journal: old.journal != new.journal,
         influxdb: old.influxdb != new.influxdb,
         iperf3_server: old.iperf3_server != new.iperf3_server,
+        responder: old.responder != new.responder,
         assignments: old.assignments != new.assignments,
     })
 }

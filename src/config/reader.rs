@@ -1,6 +1,7 @@
 //! From merged layers to a [`Config`]: each section to its owner, and all their problems together.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use config::{Map, Value, ValueKind};
@@ -14,6 +15,7 @@ use super::{Config, Env, systemd_folder};
 use crate::influxdb;
 use crate::measurement::Series;
 use crate::probe::{AnyKind, Assignment, Reading, iperf3};
+use crate::responder;
 use crate::secret::Folders;
 use crate::settings::{self, KeyProblem};
 
@@ -25,6 +27,7 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
     let log = reader.log();
     let journal = reader.journal();
     let influxdb = reader.influxdb();
+    let responder = reader.responder();
     let source = agent.as_ref().map(|agent| agent.name.clone()).unwrap_or_default();
     let iperf3_server = reader.iperf3_server();
     let (probes, assignments) = reader.probes(kinds, &source);
@@ -34,7 +37,7 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
         (Some(agent), Some(log), Some(journal)) if problems.is_empty() => {
             let runtime_dir = systemd_folder(env, "RUNTIME_DIRECTORY").unwrap_or_else(|| agent.data_dir.clone());
             let journal = journal.settings();
-            Ok(Config { agent, log, journal, influxdb, iperf3_server, assignments, probes, runtime_dir, effective })
+            Ok(Config { agent, log, journal, influxdb, iperf3_server, responder, assignments, probes, runtime_dir, effective })
         }
         _ => Err(Problems::new(problems)),
     }
@@ -82,9 +85,22 @@ impl Reader<'_> {
         self.done(name, &settings).then_some(settings)
     }
 
+    /// Off unless its section is there.
+    fn responder(&mut self) -> Option<responder::Settings> {
+        if !self.sections.contains_key("responder") {
+            return None;
+        }
+        let responder: responder::Settings = self.section("responder")?;
+        self.report("responder", responder.problems());
+        self.done("responder", &responder).then_some(responder)
+    }
+
+    fn folders(&self) -> Folders {
+        Folders { credentials: systemd_folder(self.env, "CREDENTIALS_DIRECTORY"), config: folder(self.layers.main()) }
+    }
+
     fn influxdb(&mut self) -> BTreeMap<String, influxdb::Settings> {
-        let config = folder(self.layers.main());
-        let folders = Folders { credentials: systemd_folder(self.env, "CREDENTIALS_DIRECTORY"), config };
+        let folders = self.folders();
         let mut outputs = BTreeMap::new();
         for (name, table) in self.tables("influxdb", "an output") {
             let key = format!("influxdb.{name}");
@@ -125,9 +141,11 @@ impl Reader<'_> {
         let mut probes = 0;
         let mut assignments = Vec::new();
         let mut known = HashMap::new();
+        let folders = self.folders();
         for kind in kinds {
-            for (name, table) in self.tables(kind.name(), "a probe") {
+            for (name, mut table) in self.tables(kind.name(), "a probe") {
                 probes += 1;
+                find_files(&mut table, kind.secret_files(), &folders);
                 let key = format!("{}.{name}", kind.name());
                 match kind.read(agent, &name, table) {
                     Ok(Reading { effective, assignments: more }) => {
@@ -154,7 +172,8 @@ impl Reader<'_> {
     }
 
     fn unknown(&mut self, kinds: &[&dyn AnyKind]) {
-        let known = ["agent", "log", "journal", "influxdb", "iperf3_server"].into_iter().chain(kinds.iter().map(|kind| kind.name()));
+        let known =
+            ["agent", "log", "journal", "influxdb", "iperf3_server", "responder"].into_iter().chain(kinds.iter().map(|kind| kind.name()));
         let message = format!("unknown key, allowed are {}", known.collect::<Vec<_>>().join(", "));
         let unknown: Vec<String> = self.sections.drain().map(|(name, _)| name).collect();
         for name in unknown {
@@ -218,6 +237,16 @@ impl Reader<'_> {
         let tables = self.effective.entry(section.to_owned()).or_insert_with(|| toml::Table::new().into());
         if let Some(tables) = tables.as_table_mut() {
             tables.insert(name.to_owned(), table.into());
+        }
+    }
+}
+
+/// Makes the names of files with secrets whole paths.
+fn find_files(table: &mut Value, keys: &[&str], folders: &Folders) {
+    let ValueKind::Table(entries) = &mut table.kind else { return };
+    for key in keys {
+        if let Some(ValueKind::String(name)) = entries.get_mut(*key).map(|value| &mut value.kind) {
+            *name = folders.find(Path::new(name.as_str())).display().to_string();
         }
     }
 }

@@ -10,6 +10,7 @@ use reqwest::{Response, StatusCode, Url};
 use super::answer;
 use super::settings::{Api, Settings};
 use crate::clock::Clock;
+use crate::secret::redact;
 use crate::settings::explain;
 use crate::writer::Verdict;
 
@@ -72,7 +73,7 @@ impl Client {
     pub async fn write(&self, body: Bytes) -> Verdict {
         match tokio::time::timeout(self.timeout, self.exchange(body)).await {
             Ok(Ok(Answer { status, headers, body })) => answer::judge(status, &headers, &body, self.clock.now().unix, &self.secrets),
-            Ok(Err(error)) => Verdict::Unknown { why: answer::redact(&explain(&error.without_url()), &self.secrets) },
+            Ok(Err(error)) => Verdict::Unknown { why: redact(&explain(&error.without_url()), &self.secrets) },
             Err(_) => {
                 self.may_be_stale.set(false);
                 Verdict::Unknown { why: format!("no whole answer within {}", humantime::format_duration(self.timeout)) }

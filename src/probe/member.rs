@@ -17,6 +17,8 @@ pub trait AnyKind: Send + Sync {
     fn name(&self) -> &'static str;
     /// Every field of its rows beyond [`super::COMMON_FIELDS`].
     fn fields(&self) -> &'static [FieldInfo];
+    /// Keys of a table that name files with secrets: whole paths by the time that it is read.
+    fn secret_files(&self) -> &'static [&'static str];
     /// Reads one `[kind.name]` table.
     fn read(&self, agent: &str, probe: &str, table: config::Value) -> Result<Reading, Vec<KeyProblem>>;
     /// Opens what engines are lent, once.
@@ -62,6 +64,10 @@ impl<K: Kind> AnyKind for Member<K> {
 
     fn fields(&self) -> &'static [FieldInfo] {
         K::fields()
+    }
+
+    fn secret_files(&self) -> &'static [&'static str] {
+        K::SECRET_FILES
     }
 
     fn read(&self, agent: &str, probe: &str, table: config::Value) -> Result<Reading, Vec<KeyProblem>> {

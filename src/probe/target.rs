@@ -53,6 +53,11 @@ impl Target {
     /// What is wrong with the target, whatever the kind.
     pub fn check(&self) -> Result<(), String> {
         check_host(&self.host)?;
+        self.check_tags()
+    }
+
+    /// What is wrong with its name and tags, whatever its host is.
+    pub fn check_tags(&self) -> Result<(), String> {
         if let Some(name) = &self.name {
             tag_safe(name).map_err(|problem| format!("name {problem}"))?;
         }

@@ -212,7 +212,7 @@ fn each_problem_is_at_the_layer_that_sets_the_key() {
             "conf.d/10.toml:5:11: influxdb.x: `url` is missing",
             "environment QOSD__INFLUXDB__Y__BATCH_SIZE: influxdb.y: `url` is missing",
             "environment QOSD__PING__A__SIZE: ping.a.size: is the text \"many\", expected a whole number",
-            "environment QOSD__WEB__LISTEN: web: unknown key, allowed are agent, log, journal, influxdb, iperf3_server, ping",
+            "environment QOSD__WEB__LISTEN: web: unknown key, allowed are agent, log, journal, influxdb, iperf3_server, responder, ping",
         ]
     );
 }
@@ -356,6 +356,7 @@ fn a_reload_knows_what_changed() {
     let probe = change(&text.replace("192.0.2.2", "192.0.2.3"));
     assert!(probe.assignments && !probe.journal);
     assert!(change(&format!("{text}[log]\nlevel = \"warn\"\n")).log);
+    assert!(change(&format!("{text}[responder]\n")).responder);
     assert!(change(&format!("{text}[influxdb.x]\nurl = \"http://h\"\ndatabase = \"d\"\n")).influxdb);
 }
 

@@ -127,7 +127,7 @@ fn key(line: &str) -> &str {
 #[test]
 fn the_shipped_config_has_every_key_once_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["agent", "log", "journal", "influxdb.main", "iperf3_server"].into_iter().chain(probes()) {
+    for name in ["agent", "log", "journal", "influxdb.main", "iperf3_server", "responder"].into_iter().chain(probes()) {
         let mut shipped: Vec<_> = section(name).into_iter().map(key).collect();
         let mut allowed = keys(dir.path(), name);
         shipped.sort_unstable();
@@ -184,6 +184,24 @@ fn the_commented_keys_of_the_shipped_config_can_be_used_as_they_stand() {
     for name in ["iperf3.backbone", "iperf3_server"] {
         load(dir.path(), &format!("[{name}]\n{}\n", section(name).join("\n"))).unwrap();
     }
+}
+
+#[test]
+fn the_commented_probe_and_responder_show_the_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("portal_headers");
+    std::fs::write(&path, "X-Key: secret\n").unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let http = |wanted: &dyn Fn(&str) -> bool| {
+        let lines: Vec<_> = section("http.portal").into_iter().filter(|line| wanted(key(line))).collect();
+        load(dir.path(), &format!("[http.portal]\n{}\n", lines.join("\n"))).unwrap().effective
+    };
+    let own = ["targets", "download", "upload", "headers_file"];
+    let optional = ["expect_status"];
+    assert_eq!(http(&|key| !optional.contains(&key)), http(&|key| own.contains(&key)));
+    http(&|_| true);
+    let responder = |lines: &[&str]| load(dir.path(), &format!("[responder]\n{}\n", lines.join("\n"))).unwrap().effective;
+    assert_eq!(responder(&section("responder")), responder(&[]));
 }
 
 #[test]

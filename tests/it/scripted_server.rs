@@ -13,9 +13,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, rustls};
 
 /// What the server does with a request that it has read.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub(crate) enum Reply {
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
     /// These bytes, whatever they are, then the connection is closed.
     Raw(Vec<u8>),
+    /// These pieces, each after a pause, then the connection is closed.
+    Pieces(Vec<(Duration, Vec<u8>)>),
     /// These bytes, one at a time with a pause before each, then nothing more.
     Drip(Vec<u8>, Duration),
     /// This head, then a body without end.
@@ -76,6 +80,7 @@ struct Shared {
     script: Mutex<VecDeque<Reply>>,
     afterwards: Mutex<Reply>,
     requests: Mutex<Vec<Request>>,
+    pauses: Mutex<Vec<Duration>>,
     count: watch::Sender<usize>,
 }
 
@@ -95,10 +100,30 @@ impl ScriptedServer {
 
     /// As [`ScriptedServer::start`], at an address: to come back where it was.
     pub(crate) fn start_on(address: SocketAddr, script: impl IntoIterator<Item = Reply>, afterwards: Reply) -> Self {
+        Self::launch(address, None, script, afterwards)
+    }
+
+    /// As [`ScriptedServer::start`], over TLS, whose handshake begins so much after the connection.
+    pub(crate) fn start_tls(
+        config: Arc<rustls::ServerConfig>,
+        handshake_after: Duration,
+        script: impl IntoIterator<Item = Reply>,
+        afterwards: Reply,
+    ) -> Self {
+        Self::launch("127.0.0.1:0".parse().unwrap(), Some((config.into(), handshake_after)), script, afterwards)
+    }
+
+    fn launch(
+        address: SocketAddr,
+        tls: Option<(TlsAcceptor, Duration)>,
+        script: impl IntoIterator<Item = Reply>,
+        afterwards: Reply,
+    ) -> Self {
         let shared = Arc::new(Shared {
             script: Mutex::new(script.into_iter().collect()),
             afterwards: Mutex::new(afterwards),
             requests: Mutex::default(),
+            pauses: Mutex::default(),
             count: watch::channel(0).0,
         });
         let listener = std::net::TcpListener::bind(address).unwrap();
@@ -110,7 +135,7 @@ impl ScriptedServer {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(TcpListener::from_std(listener).unwrap(), served) => {}
+                    () = accept(TcpListener::from_std(listener).unwrap(), tls, served) => {}
                     _ = stopped => {}
                 }
             });
@@ -131,6 +156,11 @@ impl ScriptedServer {
     /// What it was asked so far, in the order in which the requests were whole.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// How long its handshakes and the pauses before its pieces really were, in order.
+    pub(crate) fn pauses(&self) -> Vec<Duration> {
+        self.shared.pauses.lock().unwrap().clone()
     }
 
     /// Waits until it was asked so often.
@@ -159,35 +189,77 @@ impl Drop for ScriptedServer {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, tls: Option<(TlsAcceptor, Duration)>, shared: Arc<Shared>) {
     for connection in 0.. {
         let (stream, _) = listener.accept().await.unwrap();
-        tokio::spawn(serve(stream, connection, Arc::clone(&shared)));
+        // Nagle's algorithm would hold back the second of two small pieces.
+        stream.set_nodelay(true).unwrap();
+        match tls.clone() {
+            None => drop(tokio::spawn(serve(stream, connection, Arc::clone(&shared)))),
+            Some((acceptor, after)) => drop(tokio::spawn(serve_tls(stream, acceptor, after, connection, Arc::clone(&shared)))),
+        }
+    }
+}
+
+async fn serve_tls(stream: TcpStream, acceptor: TlsAcceptor, after: Duration, connection: usize, shared: Arc<Shared>) {
+    let begun = tokio::time::Instant::now();
+    tokio::time::sleep(after).await;
+    // The client may dislike our certificate; that is its test's business.
+    if let Ok(stream) = acceptor.accept(stream).await {
+        shared.pauses.lock().unwrap().push(begun.elapsed());
+        serve(stream, connection, shared).await;
+    }
+}
+
+/// A connection, with or without TLS.
+trait Line: AsyncRead + AsyncWrite + Unpin {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Line for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Line for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
     }
 }
 
 /// Serves a connection until either side ends it; what goes wrong on it is the other side's to notice.
-async fn serve(mut stream: TcpStream, connection: usize, shared: Arc<Shared>) {
+async fn serve(mut stream: impl Line, connection: usize, shared: Arc<Shared>) {
     let mut unread = Vec::new();
     while let Some(request) = request(&mut stream, &mut unread, connection).await {
         let reply = shared.script.lock().unwrap().pop_front().unwrap_or_else(|| shared.afterwards.lock().unwrap().clone());
         let told: Vec<String> = request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         shared.requests.lock().unwrap().push(request);
         shared.count.send_modify(|count| *count += 1);
-        if act(&mut stream, reply, &told.join("\n")).await.is_err() {
+        if act(&mut stream, reply, &told.join("\n"), &shared.pauses).await.is_err() {
             return;
         }
     }
 }
 
 /// Does what the reply says. An error ends the connection.
-async fn act(stream: &mut TcpStream, reply: Reply, told: &str) -> std::io::Result<()> {
+async fn act(stream: &mut impl Line, reply: Reply, told: &str, pauses: &Mutex<Vec<Duration>>) -> std::io::Result<()> {
     let closed = || std::io::Error::from(std::io::ErrorKind::ConnectionAborted);
     match reply {
         Reply::Answer { status, headers, body } => stream.write_all(&answer(status, &headers, &body)).await,
         Reply::Echo(status) => stream.write_all(&answer(status, &[], told)).await,
         Reply::Raw(bytes) => {
             stream.write_all(&bytes).await?;
+            stream.shutdown().await?;
+            Err(closed())
+        }
+        Reply::Pieces(pieces) => {
+            for (pause, bytes) in pieces {
+                let begun = tokio::time::Instant::now();
+                tokio::time::sleep(pause).await;
+                pauses.lock().unwrap().push(begun.elapsed());
+                stream.write_all(&bytes).await?;
+            }
             stream.shutdown().await?;
             Err(closed())
         }
@@ -209,7 +281,7 @@ async fn act(stream: &mut TcpStream, reply: Reply, told: &str) -> std::io::Resul
         Reply::Reset(bytes) => {
             stream.write_all(&bytes).await?;
             stream.flush().await?;
-            socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
+            socket2::SockRef::from(stream.tcp()).set_linger(Some(Duration::ZERO))?;
             Err(closed())
         }
     }
@@ -225,7 +297,7 @@ fn answer(status: u16, headers: &[(&str, String)], body: &str) -> Vec<u8> {
 }
 
 /// The next request of a connection; none when the other side has closed it.
-async fn request(stream: &mut TcpStream, unread: &mut Vec<u8>, connection: usize) -> Option<Request> {
+async fn request(stream: &mut impl Line, unread: &mut Vec<u8>, connection: usize) -> Option<Request> {
     let head_end = loop {
         if let Some(at) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
             break at;
@@ -254,7 +326,7 @@ async fn request(stream: &mut TcpStream, unread: &mut Vec<u8>, connection: usize
     Some(Request { method, path, query, headers, raw_body, body, connection })
 }
 
-async fn more(stream: &mut TcpStream, unread: &mut Vec<u8>) -> Option<()> {
+async fn more(stream: &mut impl Line, unread: &mut Vec<u8>) -> Option<()> {
     match stream.read_buf(unread).await {
         Ok(1..) => Some(()),
         Ok(0) | Err(_) => None,

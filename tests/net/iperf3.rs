@@ -227,9 +227,18 @@ fn scripted(net: &Net, script: impl Fn(&mut std::net::TcpStream) -> std::io::Res
                 let _ = script(&mut client);
             }
         });
+        // Also when the test fails: the scope waits for the server.
+        let _end = End(&over);
         test();
-        over.store(true, Ordering::Relaxed);
     });
+}
+
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The server's half of the protocol, up to the point where it sends its results. Numbers as in iperf3's `iperf_api.h`.

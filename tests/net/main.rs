@@ -8,6 +8,9 @@
 mod bed;
 mod bed_itself;
 mod delivery;
+mod http;
 mod iperf3;
 mod ping;
 mod reload;
+#[path = "../it/scripted_server.rs"]
+mod scripted_server;

@@ -28,8 +28,9 @@ pub(crate) const QOSD: &str = env!("CARGO_BIN_EXE_qosd");
 pub(crate) struct Home {
     dir: TempDir,
     user: User,
-    resolv_conf: Option<PathBuf>,
     programs: PathBuf,
+    /// What covers which path for qosd.
+    covers: Option<(PathBuf, PathBuf)>,
 }
 
 /// Who qosd runs as.
@@ -44,7 +45,7 @@ impl Home {
     pub(crate) fn new(config: &str) -> Self {
         let dir = tempfile::tempdir().expect("there is a place for temporary files");
         fs::create_dir(dir.path().join("data")).expect("the folder is ours");
-        let home = Self { dir, user: User::Root, resolv_conf: None, programs: tools() };
+        let home = Self { dir, user: User::Root, covers: None, programs: tools() };
         // The journal is read with a config of its own, as that of the service may be broken on purpose.
         home.file("reader.toml", &home.agent());
         home.configure(config);
@@ -67,7 +68,7 @@ impl Home {
     pub(crate) fn resolving_by(mut self, resolv_conf: &str) -> Self {
         let path = self.dir.path().join("resolv.conf");
         fs::write(&path, resolv_conf).expect("the folder is ours");
-        self.resolv_conf = Some(path);
+        self.covers = Some((PathBuf::from("/etc/resolv.conf"), path));
         self
     }
 
@@ -75,6 +76,27 @@ impl Home {
     pub(crate) fn finding_programs_in(mut self, folder: &Path) -> Self {
         folder.clone_into(&mut self.programs);
         self
+    }
+
+    /// qosd sees a folder of its own as /etc, in which there is nothing yet.
+    pub(crate) fn with_own_etc(mut self) -> Self {
+        let path = self.dir.path().join("etc");
+        fs::create_dir(&path).expect("the folder is ours");
+        self.covers = Some((PathBuf::from("/etc"), path));
+        self
+    }
+
+    /// The folder that qosd sees as /etc.
+    pub(crate) fn etc(&self) -> PathBuf {
+        self.dir.path().join("etc")
+    }
+
+    /// Runs another command of the program with the home's config, and gives what it wrote to both streams.
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
+        let mut command = self.program();
+        command.args(arguments).arg("--config").arg(self.dir.path().join("qosd.toml"));
+        let output = command.output().expect("the program was built");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 
     /// Replaces the config, as an operator's editor would: whole, by a rename.
@@ -104,8 +126,8 @@ impl Home {
     pub(crate) fn start_in(&self, namespace: &Namespace) -> Running {
         self.launched(|command| {
             namespace.enter(|| {
-                if let Some(resolv_conf) = &self.resolv_conf {
-                    cover(Path::new("/etc/resolv.conf"), resolv_conf);
+                if let Some((path, by)) = &self.covers {
+                    cover(path, by);
                 }
                 Process::start(command)
             })
@@ -212,6 +234,11 @@ impl Running {
     pub(crate) fn kill(mut self) {
         assert!(self.process.runs(), "it ended by itself; it wrote:\n{}", self.process.log());
         self.process.kill();
+    }
+
+    /// All that it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
     }
 
     /// Waits until it has logged a line with this text, and gives the line.
