@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::influxdb;
 use crate::journal;
+use crate::mesh;
 use crate::probe::iperf3;
 use crate::probe::{AnyKind, Assignment};
 use crate::responder;
@@ -42,6 +43,10 @@ pub struct Config {
     pub iperf3_server: Option<iperf3::server::Settings>,
     /// `[responder]`; none = off.
     pub responder: Option<responder::Settings>,
+    /// `[mesh]`; none = no agent.
+    pub mesh: Option<mesh::agent::Settings>,
+    /// `[collector]`; none = no collector.
+    pub collector: Option<mesh::collector::Settings>,
     /// Every series of every probe; no two are the same.
     pub assignments: Vec<Arc<Assignment>>,
     /// How many probes they come from.

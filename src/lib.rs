@@ -3,8 +3,9 @@
 //! The story, in reading order. The [`cli`] hands over to [`app`], the one place that knows every part. A [`config`] says
 //! what to measure. The [`supervisor`] starts one actor per kind of [`probe`]; each runs its probes slot by slot and makes
 //! one row, a [`measurement`], a slot. The [`writer`] puts every row into the [`journal`] and, once it is durable, delivers
-//! it to the outputs, of which [`influxdb`] is one. A [`responder`] answers the HTTP probes of others. What the service knows of itself is its [`status`], and in rows its
-//! [`vitals`].
+//! it to the outputs, of which [`influxdb`] is one. In a [`mesh`] hosts measure each other, and a collector keeps what they
+//! find. A [`responder`] answers the HTTP probes of others. What the service knows of itself is its [`status`], and in rows
+//! its [`vitals`].
 
 pub mod app;
 pub mod cli;
@@ -21,6 +22,8 @@ pub mod journal;
 pub mod writer;
 
 pub mod influxdb;
+
+pub mod mesh;
 
 pub mod responder;
 

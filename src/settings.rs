@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use strict::{Fault, Tree};
 
 pub mod file;
+pub mod network;
 mod strict;
 pub mod units;
 

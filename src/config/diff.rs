@@ -16,6 +16,10 @@ pub struct Change {
     pub iperf3_server: bool,
     /// `[responder]`.
     pub responder: bool,
+    /// `[mesh]`, or its key.
+    pub mesh: bool,
+    /// `[collector]`, or a file that it names.
+    pub collector: bool,
     /// Any series of any probe.
     pub assignments: bool,
 }
@@ -63,6 +67,8 @@ pub fn diff(old: &Config, new: &Config) -> Result<Change, RestartNeeded> {
         influxdb: old.influxdb != new.influxdb,
         iperf3_server: old.iperf3_server != new.iperf3_server,
         responder: old.responder != new.responder,
+        mesh: old.mesh != new.mesh,
+        collector: old.collector != new.collector,
         assignments: old.assignments != new.assignments,
     })
 }

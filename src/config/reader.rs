@@ -14,6 +14,7 @@ use super::sections::{Agent, AgentTable, JournalTable, Log, table_name};
 use super::{Config, Env, systemd_folder};
 use crate::influxdb;
 use crate::measurement::Series;
+use crate::mesh;
 use crate::probe::{AnyKind, Assignment, Reading, iperf3};
 use crate::responder;
 use crate::secret::Folders;
@@ -30,6 +31,8 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
     let responder = reader.responder();
     let source = agent.as_ref().map(|agent| agent.name.clone()).unwrap_or_default();
     let iperf3_server = reader.iperf3_server();
+    let mesh = reader.mesh(&source);
+    let collector = reader.collector();
     let (probes, assignments) = reader.probes(kinds, &source);
     reader.unknown(kinds);
     let Reader { effective, problems, .. } = reader;
@@ -37,7 +40,20 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
         (Some(agent), Some(log), Some(journal)) if problems.is_empty() => {
             let runtime_dir = systemd_folder(env, "RUNTIME_DIRECTORY").unwrap_or_else(|| agent.data_dir.clone());
             let journal = journal.settings();
-            Ok(Config { agent, log, journal, influxdb, iperf3_server, responder, assignments, probes, runtime_dir, effective })
+            Ok(Config {
+                agent,
+                log,
+                journal,
+                influxdb,
+                iperf3_server,
+                responder,
+                mesh,
+                collector,
+                assignments,
+                probes,
+                runtime_dir,
+                effective,
+            })
         }
         _ => Err(Problems::new(problems)),
     }
@@ -93,6 +109,24 @@ impl Reader<'_> {
         let responder: responder::Settings = self.section("responder")?;
         self.report("responder", responder.problems());
         self.done("responder", &responder).then_some(responder)
+    }
+
+    /// No agent unless its section is there.
+    fn mesh(&mut self, agent: &str) -> Option<mesh::agent::Settings> {
+        let (table, folders) = (self.sections.remove("mesh")?, self.folders());
+        self.finish("mesh", mesh::agent::Settings::read(table, agent, &folders))
+    }
+
+    /// No collector unless its section is there.
+    fn collector(&mut self) -> Option<mesh::collector::Settings> {
+        let (table, folders) = (self.sections.remove("collector")?, self.folders());
+        self.finish("collector", mesh::collector::Settings::read(table, &folders))
+    }
+
+    /// Keeps what a section that reads its own files gives back.
+    fn finish<T>(&mut self, name: &str, read: Result<(T, toml::Table), Vec<KeyProblem>>) -> Option<T> {
+        let read = read.map_err(|problems| self.report(name, problems));
+        read.ok().filter(|(_, effective)| self.done(name, effective)).map(|(settings, _)| settings)
     }
 
     fn folders(&self) -> Folders {
@@ -172,8 +206,9 @@ impl Reader<'_> {
     }
 
     fn unknown(&mut self, kinds: &[&dyn AnyKind]) {
-        let known =
-            ["agent", "log", "journal", "influxdb", "iperf3_server", "responder"].into_iter().chain(kinds.iter().map(|kind| kind.name()));
+        let known = ["agent", "log", "journal", "influxdb", "iperf3_server", "responder", "mesh", "collector"]
+            .into_iter()
+            .chain(kinds.iter().map(|kind| kind.name()));
         let message = format!("unknown key, allowed are {}", known.collect::<Vec<_>>().join(", "));
         let unknown: Vec<String> = self.sections.drain().map(|(name, _)| name).collect();
         for name in unknown {

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
+use crate::settings::network::Network;
 use crate::settings::{KeyProblem, out_of_range, units};
 
 /// `[responder]`.
@@ -35,28 +36,7 @@ impl Settings {
 
     /// Whether it serves this address.
     pub fn allows(&self, address: IpAddr) -> bool {
-        // A socket for both families sees IPv4 as mapped into IPv6.
-        let address = address.to_canonical();
-        self.allow.iter().any(|Network(network)| network.contains(&address))
-    }
-}
-
-/// `192.0.2.0/24`, or a single address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network(IpNet);
-
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        let form = "an address or a network such as \"192.0.2.0/24\"";
-        network.map(Self).map_err(|_| de::Error::invalid_value(de::Unexpected::Str(&text), &form))
-    }
-}
-
-impl Serialize for Network {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        self.allow.iter().any(|network| network.contains(address))
     }
 }
 

@@ -212,7 +212,7 @@ fn each_problem_is_at_the_layer_that_sets_the_key() {
             "conf.d/10.toml:5:11: influxdb.x: `url` is missing",
             "environment QOSD__INFLUXDB__Y__BATCH_SIZE: influxdb.y: `url` is missing",
             "environment QOSD__PING__A__SIZE: ping.a.size: is the text \"many\", expected a whole number",
-            "environment QOSD__WEB__LISTEN: web: unknown key, allowed are agent, log, journal, influxdb, iperf3_server, responder, ping",
+            "environment QOSD__WEB__LISTEN: web: unknown key, allowed are agent, log, journal, influxdb, iperf3_server, responder, mesh, collector, ping",
         ]
     );
 }

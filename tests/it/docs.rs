@@ -127,7 +127,8 @@ fn key(line: &str) -> &str {
 #[test]
 fn the_shipped_config_has_every_key_once_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["agent", "log", "journal", "influxdb.main", "iperf3_server", "responder"].into_iter().chain(probes()) {
+    for name in ["agent", "log", "journal", "influxdb.main", "iperf3_server", "responder", "mesh", "collector"].into_iter().chain(probes())
+    {
         let mut shipped: Vec<_> = section(name).into_iter().map(key).collect();
         let mut allowed = keys(dir.path(), name);
         shipped.sort_unstable();
@@ -202,6 +203,32 @@ fn the_commented_probe_and_responder_show_the_defaults() {
     http(&|_| true);
     let responder = |lines: &[&str]| load(dir.path(), &format!("[responder]\n{}\n", lines.join("\n"))).unwrap().effective;
     assert_eq!(responder(&section("responder")), responder(&[]));
+}
+
+#[test]
+fn the_commented_mesh_and_collector_can_be_used_as_they_stand_and_show_the_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["collector.example".to_owned()]).unwrap();
+    let (chain, signing_key) = (signed.cert.pem(), signed.signing_key.serialize_pem());
+    let files = [("mesh_key", "secret"), ("api_key", "secret"), ("collector_ca.pem", &chain), ("collector.pem", &chain)];
+    for (name, text) in files.into_iter().chain([("collector.key", signing_key.as_str()), ("probes.json", "{\"probes\":[]}")]) {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    std::fs::write(dir.path().join("schedule.json"), r#"{"ping":{"interval":"5m","count":10,"spacing":"1s"}}"#).unwrap();
+    let read = |head: &str, optional: &[&str]| {
+        let lines: Vec<_> = section(head).into_iter().filter(|line| !optional.contains(&key(line))).collect();
+        let text = format!("[{head}]\n{}\n", lines.join("\n")).replace("/etc/qosd/", "");
+        load(dir.path(), &text).unwrap()
+    };
+    assert_eq!(read("mesh", &["name", "ca_file"]).effective, read("mesh", &["name", "ca_file", "max_rate"]).effective);
+    read("mesh", &[]);
+    let optional = ["schedule", "tls_cert", "tls_key", "trusted_proxies"];
+    let bare = [&optional[..], &["listen", "base_path"]].concat();
+    assert_eq!(read("collector", &optional).effective, read("collector", &bare).effective);
+    let schedule = read("collector", &[]).collector.unwrap().schedule;
+    assert_eq!(schedule, Some(qosd::mesh::schedule::Schedule::default()));
 }
 
 #[test]
