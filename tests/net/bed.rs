@@ -2,6 +2,7 @@
 //!
 //! Everything that a test starts ends with it, also when it fails; nothing on the host is changed, no fixed port is used.
 
+pub(crate) mod bridge;
 pub(crate) mod daemon;
 pub(crate) mod dns;
 pub(crate) mod http;

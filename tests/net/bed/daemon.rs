@@ -27,6 +27,7 @@ pub(crate) const QOSD: &str = env!("CARGO_BIN_EXE_qosd");
 /// A folder with a config and everything that qosd writes. Several incarnations may run from it, one after the other.
 pub(crate) struct Home {
     dir: TempDir,
+    name: String,
     user: User,
     programs: PathBuf,
     /// What covers which path for qosd.
@@ -43,9 +44,14 @@ enum User {
 impl Home {
     /// A home with this config; `[agent]` is added.
     pub(crate) fn new(config: &str) -> Self {
+        Self::named("under-test", config)
+    }
+
+    /// A home of an agent with this name.
+    pub(crate) fn named(name: &str, config: &str) -> Self {
         let dir = tempfile::tempdir().expect("there is a place for temporary files");
         fs::create_dir(dir.path().join("data")).expect("the folder is ours");
-        let home = Self { dir, user: User::Root, covers: None, programs: tools() };
+        let home = Self { dir, name: name.to_owned(), user: User::Root, covers: None, programs: tools() };
         // The journal is read with a config of its own, as that of the service may be broken on purpose.
         home.file("reader.toml", &home.agent());
         home.configure(config);
@@ -105,7 +111,7 @@ impl Home {
     }
 
     fn agent(&self) -> String {
-        format!("[agent]\nname = \"under-test\"\ndata_dir = \"{}\"\n", self.dir.path().join("data").display())
+        format!("[agent]\nname = \"{}\"\ndata_dir = \"{}\"\n", self.name, self.dir.path().join("data").display())
     }
 
     /// Writes a file beside the config that only its owner can read.

@@ -80,7 +80,7 @@ impl Namespace {
     }
 
     /// Where other programs find it, as long as this test runs.
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
     }
 
