@@ -11,6 +11,7 @@ mod delivery;
 mod http;
 mod iperf3;
 mod mesh;
+mod mesh_load;
 mod ping;
 mod reload;
 #[path = "../it/scripted_server.rs"]
