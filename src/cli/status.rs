@@ -66,6 +66,8 @@ struct Output {
     delivered: u64,
     pending: u64,
     held: u64,
+    refused_fields: u64,
+    refused_field_names: Vec<String>,
     last_error: Option<String>,
     stopped: bool,
     last_refusal: Option<String>,
@@ -137,7 +139,11 @@ fn show(report: &Report) -> String {
     for output in &report.outputs {
         let error = output.last_error.as_ref().map(|why| format!(", failing: {why}")).unwrap_or_default();
         let refusal = output.last_refusal.as_ref().map(|why| format!(", refused: {why}")).unwrap_or_default();
-        let error = format!("{}{refusal}{error}", if output.stopped { ", stopped by too many held rows" } else { "" });
+        let fields = match output.refused_fields {
+            0 => String::new(),
+            count => format!(", {count} fields left out as refused ({})", output.refused_field_names.join(", ")),
+        };
+        let error = format!("{}{fields}{refusal}{error}", if output.stopped { ", stopped by too many held rows" } else { "" });
         lines.push(format!(
             "output {}: {} delivered, {} pending, {} held{error}",
             output.name, output.delivered, output.pending, output.held

@@ -13,6 +13,7 @@ mod http_tls;
 mod influxdb_client;
 mod iperf3;
 mod pipeline;
+mod refused_field;
 mod responder;
 mod running;
 mod scripted_server;

@@ -11,6 +11,7 @@ mod delivery;
 mod http;
 mod iperf3;
 mod ping;
+mod refused_field;
 mod reload;
 #[path = "../it/scripted_server.rs"]
 mod scripted_server;
