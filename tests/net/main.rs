@@ -10,6 +10,7 @@ mod bed_itself;
 mod delivery;
 mod http;
 mod iperf3;
+mod limits;
 mod ping;
 mod reload;
 #[path = "../it/scripted_server.rs"]

@@ -134,8 +134,8 @@ fn answers_without_end_slow_ones_and_bombs_cost_little_memory() {
     let home = Home::new(&probes.collect::<String>());
     let running = home.start_in(&namespace);
     let more_rows = |count: usize| {
-        for (name, ..) in &hostile {
-            let wanted = rows(&home, name).len() + count;
+        let wanted = hostile.each_ref().map(|(name, ..)| (*name, rows(&home, name).len() + count));
+        for (name, wanted) in wanted {
             eventually(LIMIT * 10, || if rows(&home, name).len() >= wanted { Ok(()) } else { Err("few rows".to_owned()) });
         }
     };
