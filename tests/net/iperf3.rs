@@ -14,7 +14,7 @@ use crate::bed::daemon::{Home, Running};
 use crate::bed::net::{FAR, Namespace, Net};
 use crate::bed::process::Process;
 use crate::bed::rows::{Exported, within};
-use crate::bed::{eventually, short_or_long, tool};
+use crate::bed::{eventually, short_or_long, told, tool};
 
 mod server;
 
@@ -395,5 +395,6 @@ fn the_bandwidth_is_that_of_a_bare_iperf3() {
     let (row, _) = first(&home, SECOND * 50);
     running.stop();
     let ours = row.float("iperf_bandwidth_mbps").unwrap_or_else(|| panic!("{row:?}"));
+    told(&format!("{ours} Mbit/s, a bare iperf3 {before} Mbit/s"));
     assert!(within(ours, before, 0.02), "{ours} Mbit/s, a bare iperf3 {before} Mbit/s");
 }
