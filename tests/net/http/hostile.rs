@@ -11,8 +11,10 @@ use crate::bed::rows::Exported;
 use crate::bed::{eventually, proving, short_or_long, told};
 use crate::scripted_server::Reply;
 
-/// By how much slots may be later than those of a qosd beside that nobody is hostile to, in 99 of 100 cases.
+/// By how much slots may be later than those of a qosd beside that nobody is hostile to, in 99 of 100 cases: on a quiet machine
+/// nothing that anybody would notice, and on a busy one some times what is usual there.
 const LATER_MS: f64 = 2.0;
+const LATER_TIMES: f64 = 3.0;
 
 /// Two probes that everything is fine with.
 fn undisturbed(port: u16) -> String {
@@ -22,8 +24,8 @@ fn undisturbed(port: u16) -> String {
 
 /// Waits for some more rows of the two probes that everything is fine with, and sees that none is missing.
 fn assert_undisturbed(home: &Home, seconds: usize) {
-    for probe in ["ping", "good"] {
-        let wanted = rows(home, probe).len() + seconds;
+    let wanted = ["ping", "good"].map(|probe| (probe, rows(home, probe).len() + seconds));
+    for (probe, wanted) in wanted {
         eventually(LIMIT + Duration::from_secs(2 * seconds as u64), || {
             let so_far = rows(home, probe).len();
             if so_far >= wanted { Ok(()) } else { Err(format!("{so_far} rows of {probe}")) }
@@ -47,7 +49,7 @@ fn assert_punctual(home: &Home, beside: &Home) {
         for kind in ["ping", "http"] {
             let (late, usual) = (lateness(home, kind), lateness(beside, kind));
             told(&format!("slots of {kind} were late by {late} ms, those of a qosd beside by {usual} ms"));
-            assert!(late <= usual + LATER_MS, "{kind}: late by {late} ms, usual are {usual} ms");
+            assert!(late <= usual * LATER_TIMES + LATER_MS, "{kind}: late by {late} ms, usual are {usual} ms");
         }
     }
 }
