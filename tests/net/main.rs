@@ -10,6 +10,7 @@ mod bed_itself;
 mod delivery;
 mod http;
 mod iperf3;
+mod limits;
 mod panels;
 mod ping;
 mod refused_field;

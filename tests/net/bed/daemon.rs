@@ -104,6 +104,11 @@ impl Home {
         self.file("qosd.toml", &format!("{}{config}", self.agent()));
     }
 
+    /// The state socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("data/qosd.sock")
+    }
+
     fn agent(&self) -> String {
         format!("[agent]\nname = \"under-test\"\ndata_dir = \"{}\"\n", self.dir.path().join("data").display())
     }
