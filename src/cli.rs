@@ -55,11 +55,7 @@ enum Command {
     /// One run of the HTTP probe, with its phases
     Http(http::Arguments),
     /// What the running service knows
-    Status {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Status(status::Arguments),
     /// Rows out of the journal, oldest first
     Export(export::Arguments),
 }
@@ -86,7 +82,7 @@ fn dispatch(cli: Cli, env: Env) -> u8 {
         Command::Ping(arguments) => Ok(ping::run(&arguments)),
         Command::Iperf3(arguments) => Ok(iperf3::run(&arguments)),
         Command::Http(arguments) => Ok(http::run(&arguments)),
-        Command::Status { json } => status::run(&config, &env, json),
+        Command::Status(arguments) => status::run(&config, &env, &arguments),
         Command::Export(arguments) => export::run(&config, &env, &arguments),
     };
     outcome.unwrap_or_else(|error| {
@@ -108,11 +104,6 @@ fn run(options: Options) -> u8 {
             FAILED
         }
     }
-}
-
-/// The config, or all its problems as an error.
-fn load(config: &std::path::Path, env: &Env) -> anyhow::Result<config::Config> {
-    config::load(config, KINDS, env).map_err(|problems| anyhow::anyhow!("{problems}"))
 }
 
 /// To whoever sits at the terminal, if anybody does.

@@ -25,6 +25,9 @@ mod problem;
 mod reader;
 mod sections;
 
+/// The config file when nothing names another.
+pub const DEFAULT_PATH: &str = "/etc/qosd/qosd.toml";
+
 /// The environment, as an argument.
 pub type Env = BTreeMap<String, String>;
 
@@ -60,13 +63,33 @@ pub struct Config {
 impl Config {
     /// The state socket.
     pub fn socket_path(&self) -> PathBuf {
-        self.runtime_dir.join("qosd.sock")
+        socket_in(&self.runtime_dir)
     }
+}
+
+/// Where a service with some config has what others look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// The folder with its journal.
+    pub data_dir: PathBuf,
+    /// Its state socket.
+    pub socket: PathBuf,
+}
+
+/// Finds a service by `[agent]` alone, so that it is found while something else in its config is wrong.
+pub fn whereabouts(main: &Path, env: &Env) -> Result<Whereabouts, Problems> {
+    let layers = layers::read(main, env)?;
+    let (agent, runtime_dir) = reader::agent(&layers, env)?;
+    Ok(Whereabouts { data_dir: agent.data_dir, socket: socket_in(&runtime_dir) })
+}
+
+fn socket_in(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("qosd.sock")
 }
 
 /// The config file when no other is named: `$QOSD_CONFIG`, then `/etc/qosd/qosd.toml`; never one in the working directory.
 pub fn default_path(env: &Env) -> PathBuf {
-    env.get("QOSD_CONFIG").filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from("/etc/qosd/qosd.toml"), PathBuf::from)
+    env.get("QOSD_CONFIG").filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from(DEFAULT_PATH), PathBuf::from)
 }
 
 /// Reads a config with all its layers and the secrets that it names.

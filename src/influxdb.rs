@@ -14,6 +14,7 @@ pub use settings::{Api, Settings};
 
 pub mod answer;
 mod client;
+mod conflict;
 pub mod line;
 pub mod settings;
 

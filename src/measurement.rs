@@ -163,6 +163,11 @@ impl Fields {
         }
     }
 
+    /// Leaves a value out, for an output that does not take it.
+    pub fn remove(&mut self, name: &str) {
+        self.0.retain(|(known, _)| &**known != name);
+    }
+
     /// The value of a field, if it was measured.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(known, _)| &**known == name).map(|(_, value)| value)

@@ -22,10 +22,10 @@ use queue::{Lines, Queue};
 
 mod queue;
 
-/// Parts that tell at INFO what only their authors want to know, and those that below it tell whatever passes through
-/// them: what a server says may be a secret that it was told before.
-const QUIET: &str = "actix_server=warn,actix_http=warn,h2=warn,hickory_net=warn,hickory_proto=warn,hickory_resolver=warn,\
-                     hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn";
+/// Parts of others that tell at INFO what only their authors want to know, at WARN what the network does, as often as it does
+/// it, and below whatever passes through them: what a server says may be a secret that it was told before.
+const QUIET: &str = "actix_server=warn,actix_http=error,h2=error,hickory_net=error,hickory_proto=error,\
+                     hickory_resolver=error,hyper=error,hyper_util=error,reqwest=error,rustls=error";
 
 /// Lines that may wait for whoever reads them.
 const WAITING: usize = 4096;

@@ -18,6 +18,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::clock::Clock;
 use crate::journal::Stored;
 pub use actor::{Writer, WriterParts};
+use part::Conflict;
 pub use queue::{Intake, Outlet, queue};
 pub use status::{OutputStatus, Statuses};
 
@@ -25,6 +26,7 @@ mod actor;
 mod delivery;
 mod episode;
 pub mod outbox;
+pub mod part;
 pub mod queue;
 mod status;
 
@@ -43,6 +45,8 @@ pub enum Verdict {
         /// What the output said.
         why: String,
     },
+    /// As [`Verdict::Refused`], and the output named the field that it does not take.
+    Conflict(Conflict),
     /// More than the output takes at once; nothing was stored.
     TooLarge,
     /// Not now; the output said when.

@@ -1,14 +1,14 @@
 //! `qosd export`: rows out of the journal, also while the service runs.
 
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::{FAILED, OK};
 use crate::clock::Clock;
-use crate::config::Env;
+use crate::config::{self, Env};
 use crate::influxdb::line;
 use crate::journal::export::{self, ExportError, Filter, Format};
 
@@ -30,6 +30,9 @@ pub(super) struct Arguments {
     /// Only this target
     #[arg(long)]
     target: Option<String>,
+    /// The folder with the journal, instead of the one that the config tells
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// In which form
     #[arg(long, value_enum)]
     format: Form,
@@ -47,7 +50,10 @@ enum Form {
 
 /// Exports; the result is the exit status.
 pub(super) fn run(config: &Path, env: &Env, arguments: &Arguments) -> anyhow::Result<u8> {
-    let config = super::load(config, env)?;
+    let data_dir = match &arguments.data_dir {
+        Some(folder) => folder.clone(),
+        None => config::whereabouts(config, env).map_err(|problems| anyhow::anyhow!("{problems}"))?.data_dir,
+    };
     let now = Clock::system().now().unix;
     let filter = Filter {
         since: now.minus(arguments.since),
@@ -62,7 +68,7 @@ pub(super) fn run(config: &Path, env: &Env, arguments: &Arguments) -> anyhow::Re
         Form::Line => Format::Line,
     };
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let outcome = export::export(&config.agent.data_dir, &filter, format, &mut out, line::line).and_then(|_| Ok(out.flush()?));
+    let outcome = export::export(&data_dir, &filter, format, &mut out, line::line).and_then(|_| Ok(out.flush()?));
     match outcome {
         Ok(()) => Ok(OK),
         // Whoever closed the pipe wanted no more.

@@ -1,21 +1,24 @@
 //! `qosd status`: asks the running service over its state socket.
 
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actix_rt::System;
 use anyhow::Context;
+use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Deserialize;
 
 use super::OK;
-use crate::config::Env;
+use crate::config::{self, DEFAULT_PATH, Env};
 use crate::status::server::STATUS_PATH;
 use crate::status::{ConfigStatus, SeriesStatus, age};
 
 /// How long the service may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Where the service's socket is when systemd started it.
+const SOCKET_OF_THE_UNIT: &str = "/run/qosd/qosd.sock";
 /// How many figures of a series are shown: the first of its row.
 const FIGURES: usize = 5;
 
@@ -63,20 +66,48 @@ struct Output {
     delivered: u64,
     pending: u64,
     held: u64,
+    refused_fields: u64,
+    refused_field_names: Vec<String>,
     last_error: Option<String>,
     stopped: bool,
     last_refusal: Option<String>,
 }
 
+/// What `qosd status` takes.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    /// The service's socket, instead of the one that the config tells
+    #[arg(long, value_name = "FILE")]
+    socket: Option<PathBuf>,
+}
+
 /// Asks and shows; the result is the exit status.
-pub(super) fn run(config: &Path, env: &Env, json: bool) -> anyhow::Result<u8> {
-    let socket = super::load(config, env)?.socket_path();
+pub(super) fn run(config: &Path, env: &Env, arguments: &Arguments) -> anyhow::Result<u8> {
+    let socket = match &arguments.socket {
+        Some(socket) => socket.clone(),
+        None => find(config, env)?,
+    };
+    let json = arguments.json;
     let text = System::new().block_on(ask(&socket)).with_context(|| format!("no qosd answers on {}", socket.display()))?;
     let shown = if json { text } else { show(&serde_json::from_str(&text).context("the service speaks another version of qosd")?) };
     match writeln!(std::io::stdout().lock(), "{shown}") {
         // Whoever closed the pipe wanted no more.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(OK),
+    }
+}
+
+/// The socket of the service with this config. Under systemd the unit decides where it is, which nobody else sees.
+fn find(config: &Path, env: &Env) -> anyhow::Result<PathBuf> {
+    let unit_s = (config == Path::new(DEFAULT_PATH)).then(|| PathBuf::from(SOCKET_OF_THE_UNIT)).filter(|socket| socket.exists());
+    match (config::whereabouts(config, env), unit_s) {
+        (Ok(there), None) => Ok(there.socket),
+        (Ok(there), Some(_)) if there.socket.exists() => Ok(there.socket),
+        (_, Some(socket)) => Ok(socket),
+        (Err(problems), None) => Err(anyhow::anyhow!("{problems}")),
     }
 }
 
@@ -108,7 +139,11 @@ fn show(report: &Report) -> String {
     for output in &report.outputs {
         let error = output.last_error.as_ref().map(|why| format!(", failing: {why}")).unwrap_or_default();
         let refusal = output.last_refusal.as_ref().map(|why| format!(", refused: {why}")).unwrap_or_default();
-        let error = format!("{}{refusal}{error}", if output.stopped { ", stopped by too many held rows" } else { "" });
+        let fields = match output.refused_fields {
+            0 => String::new(),
+            count => format!(", {count} fields left out as refused ({})", output.refused_field_names.join(", ")),
+        };
+        let error = format!("{}{fields}{refusal}{error}", if output.stopped { ", stopped by too many held rows" } else { "" });
         lines.push(format!(
             "output {}: {} delivered, {} pending, {} held{error}",
             output.name, output.delivered, output.pending, output.held
@@ -123,8 +158,11 @@ fn series(all: &[SeriesStatus]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["kind", "probe", "target", "family", "result", "age", "figures", "error"]);
-    for one in all {
-        let tag = |key: &str| one.tags.get(key).cloned().unwrap_or_default();
+    let tag = |one: &SeriesStatus, key: &str| one.tags.get(key).cloned().unwrap_or_default();
+    let mut sorted: Vec<_> = all.iter().collect();
+    sorted.sort_by_cached_key(|one| ["kind", "probe", "target", "family"].map(|key| tag(one, key)));
+    for one in sorted {
+        let tag = |key| tag(one, key);
         let age = one.age_s.map_or_else(|| "–".to_owned(), |seconds| age(Duration::from_secs_f64(seconds)));
         let mut cells =
             vec![tag("kind"), tag("probe"), tag("target"), tag("family"), one.result.clone().unwrap_or_else(|| "–".to_owned()), age];

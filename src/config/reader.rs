@@ -1,7 +1,7 @@
 //! From merged layers to a [`Config`]: each section to its owner, and all their problems together.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{Map, Value, ValueKind};
@@ -22,8 +22,7 @@ use crate::settings::{self, KeyProblem};
 
 /// Reads all sections, or finds all problems of all.
 pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result<Config, Problems> {
-    let sections = layers.merged().map_err(|error| Problems::new(vec![layers.problem("", settings::explain(&error))]))?;
-    let mut reader = Reader { layers, env, sections, effective: toml::Table::new(), problems: Vec::new() };
+    let mut reader = Reader::new(layers, env)?;
     let agent = reader.agent();
     let log = reader.log();
     let journal = reader.journal();
@@ -38,7 +37,7 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
     let Reader { effective, problems, .. } = reader;
     match (agent, log, journal) {
         (Some(agent), Some(log), Some(journal)) if problems.is_empty() => {
-            let runtime_dir = systemd_folder(env, "RUNTIME_DIRECTORY").unwrap_or_else(|| agent.data_dir.clone());
+            let runtime_dir = runtime_dir(&agent, env);
             let journal = journal.settings();
             Ok(Config {
                 agent,
@@ -59,6 +58,18 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
     }
 }
 
+/// Reads `[agent]` alone, and finds the folder of the state socket.
+pub(super) fn agent(layers: &Layers, env: &Env) -> Result<(Agent, PathBuf), Problems> {
+    let mut reader = Reader::new(layers, env)?;
+    let agent = reader.agent().ok_or(Problems::new(reader.problems))?;
+    let folder = runtime_dir(&agent, env);
+    Ok((agent, folder))
+}
+
+fn runtime_dir(agent: &Agent, env: &Env) -> PathBuf {
+    systemd_folder(env, "RUNTIME_DIRECTORY").unwrap_or_else(|| agent.data_dir.clone())
+}
+
 struct Reader<'a> {
     layers: &'a Layers,
     env: &'a Env,
@@ -68,7 +79,12 @@ struct Reader<'a> {
     problems: Vec<Problem>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(layers: &'a Layers, env: &'a Env) -> Result<Self, Problems> {
+        let sections = layers.merged().map_err(|error| Problems::new(vec![layers.problem("", settings::explain(&error))]))?;
+        Ok(Self { layers, env, sections, effective: toml::Table::new(), problems: Vec::new() })
+    }
+
     fn agent(&mut self) -> Option<Agent> {
         let table: AgentTable = self.section("agent")?;
         let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());

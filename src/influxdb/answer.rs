@@ -8,9 +8,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+use super::conflict::{self, Named, Said};
 use crate::clock::Timestamp;
 use crate::secret::redact;
 use crate::writer::Verdict;
+use crate::writer::part::{Conflict, RefusedField};
 
 /// The shortest wait that a server may ask for.
 pub const RETRY_AFTER_LEAST: Duration = Duration::from_secs(1);
@@ -24,7 +26,10 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestam
     let why = || reason(status, body, secrets);
     match status.as_u16() {
         204 => Verdict::Accepted,
-        400 | 422 => Verdict::Refused { why: why() },
+        400 | 422 => match conflict::of(body) {
+            Some(Named { name, refused }) => Verdict::Conflict(Conflict { field: RefusedField { name, why: why() }, refused }),
+            None => Verdict::Refused { why: why() },
+        },
         413 => Verdict::TooLarge,
         429 | 503 => match retry_after(headers, now) {
             Some(wait) => Verdict::After { wait, why: why() },
@@ -67,16 +72,14 @@ fn reason(status: StatusCode, body: &[u8], secrets: &[String]) -> String {
     if line.is_empty() { status } else { format!("{status}: {line}") }
 }
 
-/// `InfluxDB` 1 says `{"error"}`, 2 and 3 `{"message"}`; a proxy says what it likes.
+/// `InfluxDB` 1 says `{"error"}`, 2 and 3 `{"message"}` or `{"error"}` with what is wrong with each line; a proxy says what
+/// it likes.
 fn message(body: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    struct Said {
-        error: Option<String>,
-        message: Option<String>,
-    }
-    match serde_json::from_slice::<Said>(body) {
-        Ok(Said { message: Some(said), .. } | Said { error: Some(said), .. }) => said,
-        _ => String::from_utf8_lossy(body).into_owned(),
+    let Some(Said { error, message, data }) = Said::of(body) else { return String::from_utf8_lossy(body).into_owned() };
+    let detail = data.lines().first().map(|line| format!(": {}", line.error_message)).unwrap_or_default();
+    match message.or(error) {
+        Some(said) => said + &detail,
+        None => String::from_utf8_lossy(body).into_owned(),
     }
 }
 
@@ -122,14 +125,34 @@ mod tests {
 
     #[test]
     fn a_400_or_a_422_is_about_the_rows() {
-        let said =
-            r#"{"error":"partial write: field type conflict: input field \"a\" is type float, already exists as type integer dropped=1"}"#;
+        let said = r#"{"error":"partial write: points beyond retention policy dropped=1"}"#;
         let Verdict::Refused { why } = answer(400, None, said) else { panic!() };
-        assert!(why.starts_with("400 Bad Request: partial write: field type conflict: input field \"a\""), "{why}");
+        assert_eq!(why, "400 Bad Request: partial write: points beyond retention policy dropped=1");
         let Verdict::Refused { why } = answer(422, None, r#"{"code":"unprocessable entity","message":"retention policy"}"#) else {
             panic!()
         };
         assert_eq!(why, "422 Unprocessable Entity: retention policy");
+    }
+
+    #[test]
+    fn a_field_that_a_server_names_is_the_one_it_refuses() {
+        let words = r#"partial write: field type conflict: input field "a" on measurement "m" is type float, already exists as type integer dropped=7"#;
+        for (status, key) in [(400, "error"), (422, "message")] {
+            let Verdict::Conflict(Conflict { field, refused }) = answer(status, None, &serde_json::json!({ key: words }).to_string())
+            else {
+                panic!()
+            };
+            assert_eq!((field.name.to_string().as_str(), refused), ("m.a", Some(7)));
+            assert!(field.why.ends_with(words), "{}", field.why);
+        }
+        // In trouble, a server does not speak of rows, whatever it says.
+        assert!(matches!(answer(500, None, &serde_json::json!({ "error": words }).to_string()), Verdict::Unknown { .. }));
+        let third = r#"{"error":"partial write of line protocol occurred","data":[{"original_line":"m f=1","line_number":1,"error_message":"invalid column type for column 'f', expected iox::column_type::field::integer, got iox::column_type::field::float"}]}"#;
+        let Verdict::Conflict(Conflict { field, .. }) = answer(400, None, third) else { panic!() };
+        assert_eq!(
+            field.why,
+            "400 Bad Request: partial write of line protocol occurred: invalid column type for column 'f', expected iox::column_type::field::integer, got iox::column_type::field::float"
+        );
     }
 
     #[test]

@@ -268,13 +268,13 @@ fn log(series: &Series, outcome: Outcome, fields: &Fields, closed: Closed) {
     let tag = |key| series.tag(key).unwrap_or_default();
     let (kind, probe, dst) = (tag("kind"), tag("probe"), tag("target"));
     let error = match fields.get(super::ERROR.info().name) {
-        Some(Value::Text(error)) => error.as_str(),
-        _ => "",
+        Some(Value::Text(error)) => Some(error.as_str()),
+        _ => None,
     };
     tracing::debug!(kind, probe, dst, result = %outcome, error, figures = figures(fields), "run finished");
     match closed {
-        Closed::Down => tracing::info!(kind, probe, dst, result = %outcome, error, "target became unreachable"),
-        Closed::UpAgain(after) => tracing::info!(kind, probe, dst, ?after, "target is reachable again"),
+        Closed::Down => tracing::info!(kind, probe, dst, result = %outcome, error, "target fails"),
+        Closed::UpAgain(after) => tracing::info!(kind, probe, dst, ?after, "target is ok again"),
         Closed::Unchanged | Closed::AlreadyDone => {}
     }
 }

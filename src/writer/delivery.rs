@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use super::outbox::{Counters, Event, Limits, Outbox, Reading, Step};
+use super::part::FieldName;
 use super::status::OutputStatus;
 use super::{Output, OutputSpec, WriterParts};
 use crate::backoff::Backoff;
@@ -100,8 +101,9 @@ impl Delivery {
     async fn read(&mut self, reading: Reading) {
         match self.parts.journal.read(reading.after, reading.upto, reading.limit).await {
             Ok(rows) => {
-                let body = self.output.encode(&rows);
-                self.outbox.loaded(reading, rows.iter().map(|stored| stored.position).collect(), body);
+                let (positions, rows) = reading.part.of(rows);
+                let body = rows.and_then(|rows| self.output.encode(&rows));
+                self.outbox.loaded(self.parts.clock.now().mono, reading, positions, body);
             }
             Err(error) => {
                 // The journal tells of its own troubles.
@@ -136,6 +138,9 @@ impl Delivery {
                 Event::Held { position, why } => {
                     warn!(output, position = position.0, reason = why, "output refused a row, it is held");
                 }
+                Event::FieldRefused { name: FieldName { measurement, field }, why } => {
+                    warn!(output, measurement, field, reason = why, "output refuses a field, rows go without it");
+                }
                 Event::Stopped => error!(output, held = self.outbox.held(), pending, "output refused too many rows, it is stopped"),
                 Event::Resumed => info!(output, held = self.outbox.held(), pending, "output takes held rows again, it goes on"),
             }
@@ -144,7 +149,9 @@ impl Delivery {
 
     fn publish(&self) {
         let now = self.parts.clock.now();
-        let Counters { delivered, retries, refused } = self.outbox.counters();
+        let Counters { delivered, retries, refused, refused_fields } = self.outbox.counters();
+        let mut names = self.before.refused_field_names.clone();
+        names.extend(self.outbox.refused_fields().map(ToString::to_string));
         let failing = self.outbox.failing();
         self.parts.statuses.put(OutputStatus {
             name: self.spec.name.clone(),
@@ -154,7 +161,8 @@ impl Delivery {
             retries: self.before.retries + retries,
             refused: self.before.refused + refused,
             last_refusal: self.outbox.last_refusal().map(str::to_owned),
-            refused_fields: self.before.refused_fields,
+            refused_fields: self.before.refused_fields + refused_fields,
+            refused_field_names: names,
             last_error: failing.map(|(_, why)| why.to_owned()),
             since: failing.map(|(since, _)| now.unix.minus(now.mono.saturating_sub(since))),
             backing_off_until: self.outbox.backing_off(now.mono).map(|until| wall(now, until)),

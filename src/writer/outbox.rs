@@ -3,18 +3,24 @@
 //! The shell asks [`Outbox::next`], does what it says, and reports: [`Outbox::loaded`] or [`Outbox::unreadable`] after a
 //! read, [`Outbox::answered`] after a post. Asking twice is harmless. What is promised: a batch whose outcome is unknown
 //! is sent again byte for byte; a refused batch is halved until the rows at fault stand alone; such a row is held, not
-//! acknowledged, and tried again after an hour, while the rest flows on.
+//! acknowledged, and tried again after an hour, while the rest flows on. Where the output names a field that it refuses, the
+//! rows that have it are sent apart, and then without it, as [`part`](super::part) says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Verdict;
 use super::episode::Episode;
+use super::part::{Conflict, FieldName, Part};
 use crate::backoff::Backoff;
 use crate::journal::Position;
 use crate::journal::acknowledged::Acknowledged;
+pub use step::{Counters, Event, Limits, Reading, Step};
+
+mod step;
 
 /// The most rows that may be held; then the output stops, lest it acknowledge more ranges than can be remembered.
 pub const MOST_HELD: usize = 60;
@@ -24,79 +30,8 @@ pub const HELD_FOR: Duration = Duration::from_hours(1);
 pub const STOPPED_FOR: Duration = Duration::from_mins(1);
 /// After a batch was too large: so many accepted ones until twice its size is tried.
 const GROW_AFTER: u32 = 32;
-
-/// How rows are put together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The most rows a request carries.
-    pub batch_size: usize,
-    /// The longest a durable row waits for others before it is sent.
-    pub flush_interval: Duration,
-}
-
-/// What to read from the journal: at most `limit` rows after `after`, up to and with `upto`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "as in Journal::read")]
-pub struct Reading {
-    pub after: Position,
-    pub upto: Position,
-    pub limit: usize,
-}
-
-/// What the shell is to do. Times are on the monotonic clock.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Read rows, encode them, and report.
-    Read(Reading),
-    /// Send this and report the verdict.
-    Post {
-        /// The request.
-        body: Bytes,
-        /// Rows in it.
-        rows: usize,
-    },
-    /// Ask again at that time, or when the tip moves.
-    Wait(Duration),
-    /// Ask again when the tip moves.
-    Idle,
-}
-
-/// What people are told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Nothing gets through since now, or for another reason than before.
-    Failing {
-        /// The reason.
-        why: String,
-    },
-    /// A batch got through again.
-    Works {
-        /// How long it had been failing.
-        after: Duration,
-    },
-    /// A row is refused even alone.
-    Held {
-        /// Which.
-        position: Position,
-        /// What the output said.
-        why: String,
-    },
-    /// Too many rows are held; nothing else is sent until some are accepted.
-    Stopped,
-    /// Few enough are held again.
-    Resumed,
-}
-
-/// What an output did since its outbox was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Rows that the output accepted.
-    pub delivered: u64,
-    /// Requests that were sent again.
-    pub retries: u64,
-    /// Rows refused when sent alone, once for each time.
-    pub refused: u64,
-}
+/// The most refused fields whose names are kept; further ones are counted only.
+const MOST_NAMES: usize = 64;
 
 /// First and last position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,12 +40,25 @@ struct Span {
     last: Position,
 }
 
+/// Rows of a refused batch that are to be sent in another way.
+#[derive(Clone, Debug, PartialEq)]
+struct Suspect {
+    span: Span,
+    part: Arc<Part>,
+}
+
 /// In flight: sent, or about to be.
 #[derive(Debug)]
 struct Batch {
     span: Span,
+    part: Arc<Part>,
     positions: Vec<Position>,
     body: Bytes,
+}
+
+/// All rows from `first` to `last`.
+fn whole(first: Position, last: Position) -> Suspect {
+    Suspect { span: Span { first, last }, part: Arc::default() }
 }
 
 /// One output's outbox.
@@ -123,11 +71,16 @@ pub struct Outbox {
     limit: usize,
     accepted_in_a_row: u32,
     flight: Option<Batch>,
-    /// Parts of refused batches, the lowest on top.
-    suspects: Vec<Span>,
+    /// Parts of refused batches, the lowest on top; of one span, the last part is below the others.
+    suspects: Vec<Suspect>,
+    /// Rows that were accepted before the last part of their span, and fields left out of them: not acknowledged yet.
+    parted: BTreeMap<Position, u64>,
+    /// Fields that were left out.
+    refused_fields: BTreeSet<FieldName>,
     /// Rows refused alone, and when to try them again.
     held: BTreeMap<Position, Duration>,
     last_refusal: Option<String>,
+    told_stopped: bool,
     tip: Position,
     /// When the oldest row that was never in a batch became durable.
     waiting_since: Option<Duration>,
@@ -150,8 +103,11 @@ impl Outbox {
             accepted_in_a_row: 0,
             flight: None,
             suspects: Vec::new(),
+            parted: BTreeMap::new(),
+            refused_fields: BTreeSet::new(),
             held: BTreeMap::new(),
             last_refusal: None,
+            told_stopped: false,
             tip: Position(0),
             waiting_since: None,
             not_before: Duration::ZERO,
@@ -175,25 +131,32 @@ impl Outbox {
             return Step::Post { body: batch.body.clone(), rows: batch.positions.len() };
         }
         let (fresh, fresh_at) = match self.unsent() {
-            Some((span, due)) if due <= now => (Some(span), None),
+            Some((suspect, due)) if due <= now => (Some(suspect), None),
             Some((_, due)) => (None, Some(due)),
             None => (None, None),
         };
         let held_at = self.held.values().min().copied();
-        let held = self.held.iter().find(|(_, at)| **at <= now).map(|(position, _)| Span { first: *position, last: *position });
+        let held = self.held.iter().find(|(_, at)| **at <= now).map(|(position, _)| whole(*position, *position));
         match fresh.or(held) {
-            Some(span) => Step::Read(Reading { after: Position(span.first.0 - 1), upto: span.last, limit: self.limit }),
+            Some(Suspect { span, part }) => {
+                // A part was in a batch before, so it is not too large to be read.
+                let limit = if part.is_whole() { self.limit } else { self.limits.batch_size };
+                Step::Read(Reading { after: Position(span.first.0 - 1), upto: span.last, limit, part })
+            }
             None => fresh_at.into_iter().chain(held_at).min().map_or(Step::Idle, Step::Wait),
         }
     }
 
     /// What may be sent for the first time, or is suspected, and from when on.
-    fn unsent(&self) -> Option<(Span, Duration)> {
-        if self.is_stopped() {
+    fn unsent(&self) -> Option<(Suspect, Duration)> {
+        let suspect = self.suspects.last();
+        // The parts of a held row are its trial, which goes on though the output is stopped.
+        let trial = suspect.is_some_and(|Suspect { span, .. }| span.first == span.last && self.held.contains_key(&span.first));
+        if self.is_stopped() && !trial {
             return None;
         }
-        if let Some(span) = self.suspects.last() {
-            return Some((*span, Duration::ZERO));
+        if let Some(suspect) = suspect {
+            return Some((suspect.clone(), Duration::ZERO));
         }
         // Positions are worked through upwards, so every held row is below the first that was never sent.
         let mut first = self.acknowledged.next_unacknowledged(self.acknowledged.floor());
@@ -209,28 +172,34 @@ impl Outbox {
         // Rows below others that are already sent have waited long enough.
         let at_once = full || last < self.tip;
         let due = if at_once { Duration::ZERO } else { self.waiting_since.unwrap_or_default().saturating_add(self.limits.flush_interval) };
-        Some((Span { first, last }, due))
+        Some((whole(first, last), due))
     }
 
-    /// The rows that a [`Reading`] found, and their encoding: none if there is nothing to send in them.
-    pub fn loaded(&mut self, reading: Reading, positions: Vec<Position>, body: Option<Bytes>) {
-        let whole = Span { first: Position(reading.after.0 + 1), last: reading.upto };
+    /// The rows of its part that a [`Reading`] found, and their encoding: none if there is nothing to send in them, or if what
+    /// they go without leaves nothing of one.
+    pub fn loaded(&mut self, now: Duration, reading: Reading, positions: Vec<Position>, body: Option<Bytes>) {
+        let Reading { after, upto, limit, part } = reading;
+        let asked = Suspect { span: Span { first: Position(after.0 + 1), last: upto }, part: Arc::clone(&part) };
+        let first = asked.span.first;
         // A full batch may have left rows behind; otherwise there are no more, whatever positions are unused.
-        let last = positions.last().filter(|_| positions.len() >= reading.limit).map_or(whole.last, |last| *last);
-        if self.suspects.last() == Some(&whole) {
+        let last = positions.last().filter(|_| positions.len() >= limit).map_or(upto, |last| *last);
+        if self.suspects.last() == Some(&asked) {
             self.suspects.pop();
-            if last < whole.last {
-                self.suspects.push(Span { first: Position(last.0 + 1), last: whole.last });
+            if last < upto {
+                self.suspects.push(Suspect { span: Span { first: Position(last.0 + 1), last: upto }, part: Arc::clone(&part) });
             }
         }
         if last >= self.tip {
             self.waiting_since = None;
         }
-        let span = Span { first: whole.first, last };
-        match body {
-            Some(body) if !positions.is_empty() => self.flight = Some(Batch { span, positions, body }),
-            _ => self.acknowledge(span),
+        let nothing_left = body.is_none() && !part.without().is_empty();
+        let batch = Batch { span: Span { first, last }, part, positions, body: body.unwrap_or_default() };
+        match batch.positions.is_empty() {
+            false if nothing_left => self.doubt(now, &batch, "every field of it is refused".to_owned()),
+            false if !batch.body.is_empty() => self.flight = Some(batch),
+            _ => self.done(&batch),
         }
+        self.tell_whether_stopped();
     }
 
     /// The journal could not be read. `fraction` is a random number in `0.0..1.0`.
@@ -244,6 +213,7 @@ impl Outbox {
         match verdict {
             Verdict::Accepted => self.accepted(now, &batch),
             Verdict::Refused { why } => self.doubt(now, &batch, why),
+            Verdict::Conflict(conflict) => self.conflict(now, &batch, conflict),
             Verdict::TooLarge => {
                 self.limit = (batch.positions.len() / 2).max(1);
                 self.doubt(now, &batch, "a single row is too large".to_owned());
@@ -254,12 +224,20 @@ impl Outbox {
                 self.again(now, batch, wait, why);
             }
         }
+        self.tell_whether_stopped();
     }
 
     fn accepted(&mut self, now: Duration, batch: &Batch) {
         self.backoff.reset();
-        self.counters.delivered += batch.positions.len() as u64;
-        self.acknowledge(batch.span);
+        let without = batch.part.without();
+        // Counted when they are acknowledged, so that no end of the writer makes one count twice.
+        self.parted.extend(batch.positions.iter().map(|position| (*position, without.len() as u64)));
+        self.done(batch);
+        for refused in without {
+            if self.refused_fields.len() < MOST_NAMES && self.refused_fields.insert(refused.name.clone()) {
+                self.events.push(Event::FieldRefused { name: refused.name.clone(), why: refused.why.clone() });
+            }
+        }
         self.accepted_in_a_row += 1;
         if self.accepted_in_a_row >= GROW_AFTER {
             self.accepted_in_a_row = 0;
@@ -275,48 +253,87 @@ impl Outbox {
         self.events.extend(self.episode.fails(now, why));
     }
 
+    /// Sends the rows that have the refused field apart, or without it.
+    fn conflict(&mut self, now: Duration, batch: &Batch, conflict: Conflict) {
+        let Some(parts) = batch.part.split(batch.positions.len(), &conflict) else {
+            return self.doubt(now, batch, conflict.field.why);
+        };
+        self.backoff.reset();
+        self.suspects.extend(parts.into_iter().map(|part| Suspect { span: batch.span, part: Arc::new(part) }));
+    }
+
     /// Halves a batch that was not taken; holds a row that was not taken alone.
     fn doubt(&mut self, now: Duration, batch: &Batch, why: String) {
         self.backoff.reset();
         self.accepted_in_a_row = 0;
         let Span { first, last } = batch.span;
         if let [position] = *batch.positions {
-            self.acknowledge(Span { first, last: Position(position.0 - 1) });
-            self.acknowledge(Span { first: Position(position.0 + 1), last });
+            if batch.part.is_last() {
+                self.settle(Span { first, last: Position(position.0 - 1) });
+                self.settle(Span { first: Position(position.0 + 1), last });
+            }
             self.hold(now, position, why);
         } else {
             let middle = batch.positions[batch.positions.len() / 2 - 1];
-            self.suspects.push(Span { first: Position(middle.0 + 1), last });
-            self.suspects.push(Span { first, last: middle });
+            // Each half has to be refused anew before it goes without a field: it may be the other half that was.
+            let part = Arc::new(batch.part.unabridged());
+            self.suspects.push(Suspect { span: Span { first: Position(middle.0 + 1), last }, part: Arc::clone(&part) });
+            self.suspects.push(Suspect { span: Span { first, last: middle }, part });
         }
     }
 
     fn hold(&mut self, now: Duration, position: Position, why: String) {
-        let stopped = self.is_stopped();
         self.counters.refused += 1;
         if self.held.insert(position, now.saturating_add(HELD_FOR)).is_none() {
             self.events.push(Event::Held { position, why: why.clone() });
         }
-        self.last_refusal = Some(why);
         if self.is_stopped() {
             self.held.insert(position, now.saturating_add(STOPPED_FOR));
-            if !stopped {
-                self.events.push(Event::Stopped);
-            }
+        }
+        self.last_refusal = Some(why);
+    }
+
+    fn tell_whether_stopped(&mut self) {
+        let stopped = self.is_stopped();
+        if std::mem::replace(&mut self.told_stopped, stopped) != stopped {
+            self.events.push(if stopped { Event::Stopped } else { Event::Resumed });
         }
     }
 
-    fn acknowledge(&mut self, span: Span) {
-        if span.first > span.last {
+    /// All rows of a batch are stored, or there is nothing to send in them.
+    fn done(&mut self, batch: &Batch) {
+        // Held rows that were looked for and not found are gone from the journal.
+        let Span { first, last } = batch.span;
+        let gone = |position: &Position| batch.part.is_whole() && (first..=last).contains(position);
+        self.held.retain(|position, _| !gone(position) && batch.positions.binary_search(position).is_err());
+        if batch.part.is_last() {
+            self.settle(batch.span);
+        }
+    }
+
+    /// Acknowledges what is not held of a span of which every part was sent.
+    fn settle(&mut self, Span { mut first, last }: Span) {
+        if first > last {
             return;
         }
-        let stopped = self.is_stopped();
-        self.acknowledged.add(span.first, span.last);
-        self.held.retain(|position, _| *position < span.first || *position > span.last);
-        self.changed = true;
-        if stopped && !self.is_stopped() {
-            self.events.push(Event::Resumed);
+        let held: Vec<Position> = self.held.range(first..=last).map(|(position, _)| *position).collect();
+        for position in held {
+            self.acknowledge(first, Position(position.0 - 1));
+            first = Position(position.0 + 1);
         }
+        self.acknowledge(first, last);
+    }
+
+    fn acknowledge(&mut self, first: Position, last: Position) {
+        if first > last {
+            return;
+        }
+        let mut acknowledged = self.parted.split_off(&first);
+        self.parted.append(&mut acknowledged.split_off(&Position(last.0 + 1)));
+        self.counters.delivered += acknowledged.len() as u64;
+        self.counters.refused_fields += acknowledged.values().sum::<u64>();
+        self.acknowledged.add(first, last);
+        self.changed = true;
     }
 
     /// Whether so many rows are held that nothing else is sent.
@@ -345,6 +362,11 @@ impl Outbox {
         self.held.len()
     }
 
+    /// The fields that were left out of rows.
+    pub fn refused_fields(&self) -> impl Iterator<Item = &FieldName> {
+        self.refused_fields.iter()
+    }
+
     /// Why a row was last refused alone, while any is held.
     pub fn last_refusal(&self) -> Option<&str> {
         self.last_refusal.as_deref().filter(|_| !self.held.is_empty())
@@ -369,3 +391,7 @@ impl Outbox {
 #[cfg(test)]
 #[path = "outbox_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "outbox_conflict_tests.rs"]
+mod conflict_tests;

@@ -30,7 +30,7 @@ fn carried(body: &Bytes) -> Vec<u64> {
 }
 
 /// What the journal holds of what is to be read.
-fn read(journal: &BTreeSet<u64>, reading: Reading) -> Vec<Position> {
+fn read(journal: &BTreeSet<u64>, reading: &Reading) -> Vec<Position> {
     journal.range(reading.after.0 + 1..=reading.upto.0).take(reading.limit).map(|position| p(*position)).collect()
 }
 
@@ -39,9 +39,9 @@ fn posted(outbox: &mut Outbox, now: Duration, tip: u64, journal: &BTreeSet<u64>)
     loop {
         match outbox.next(now, p(tip)) {
             Step::Read(reading) => {
-                let positions = read(journal, reading);
+                let positions = read(journal, &reading);
                 let body = (!positions.is_empty()).then(|| body(&positions));
-                outbox.loaded(reading, positions, body);
+                outbox.loaded(now, reading, positions, body);
             }
             Step::Post { body, rows } => {
                 let carried = carried(&body);
@@ -97,7 +97,7 @@ fn a_few_rows_wait_for_others_and_a_full_batch_goes_at_once() {
 fn asking_twice_changes_nothing() {
     let mut outbox = outbox(2);
     let step = outbox.next(s(0), p(2));
-    assert_eq!(step, Step::Read(Reading { after: p(0), upto: p(2), limit: 2 }));
+    assert_eq!(step, Step::Read(Reading { after: p(0), upto: p(2), limit: 2, part: Arc::default() }));
     assert_eq!(outbox.next(s(0), p(2)), step);
     posted(&mut outbox, s(0), 2, &all(2));
     assert_eq!(outbox.next(s(0), p(2)), outbox.next(s(0), p(2)));
@@ -115,7 +115,7 @@ fn positions_without_a_row_are_acknowledged_with_the_others() {
 fn rows_with_nothing_to_send_are_acknowledged_unsent() {
     let mut outbox = outbox(3);
     let Step::Read(reading) = outbox.next(s(0), p(3)) else { panic!() };
-    outbox.loaded(reading, vec![p(1), p(2), p(3)], None);
+    outbox.loaded(s(0), reading, vec![p(1), p(2), p(3)], None);
     assert_eq!(outbox.next(s(0), p(3)), Step::Idle);
     assert_eq!((outbox.pending(), outbox.counters().delivered), (0, 0));
 }
@@ -135,7 +135,7 @@ fn an_unknown_outcome_sends_the_very_same_again_though_more_rows_have_come() {
     }
     outbox.answered(now, 1.0, Verdict::Accepted);
     assert_eq!(posted(&mut outbox, now, 50, &all(50)), list(4, 13));
-    assert_eq!(outbox.counters(), Counters { delivered: 3, retries: 20, refused: 0 });
+    assert_eq!(outbox.counters(), Counters { delivered: 3, retries: 20, ..Counters::default() });
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_held_row_that_the_journal_dropped_is_forgotten() {
     posted(&mut outbox, s(0), 1, &all(1));
     outbox.answered(s(0), 0.0, refused());
     let Step::Read(reading) = outbox.next(HELD_FOR, p(1)) else { panic!() };
-    outbox.loaded(reading, vec![], None);
+    outbox.loaded(HELD_FOR, reading, vec![], None);
     assert_eq!((outbox.held(), outbox.pending(), outbox.next(HELD_FOR, p(1))), (0, 0, Step::Idle));
 }
 
@@ -315,7 +315,7 @@ fn a_refused_row_is_held_without_the_unused_positions_around_it() {
     outbox.answered(s(1), 0.0, Verdict::Accepted);
     outbox.next(s(1), p(9));
     let Step::Read(reading) = outbox.next(s(2), p(9)) else { panic!() };
-    outbox.loaded(Reading { limit: 2, ..reading }, vec![p(5)], Some(body(&[p(5)])));
+    outbox.loaded(s(2), Reading { limit: 2, ..reading }, vec![p(5)], Some(body(&[p(5)])));
     outbox.answered(s(2), 0.0, refused());
     let acknowledged = outbox.take_changed().unwrap();
     assert_eq!((acknowledged.floor(), acknowledged.ranges()), (p(4), &[(p(6), p(9))][..]));
@@ -388,9 +388,9 @@ impl World {
         match self.outbox.next(self.now, p(self.tip)) {
             Step::Read(reading) => {
                 assert!(reading.limit <= self.limits.batch_size && reading.upto.0 <= self.tip);
-                let positions = read(&self.journal, reading);
+                let positions = read(&self.journal, &reading);
                 let body = (!positions.is_empty()).then(|| body(&positions));
-                self.outbox.loaded(reading, positions, body);
+                self.outbox.loaded(self.now, reading, positions, body);
             }
             Step::Post { body, rows } => self.post(&body, rows, act, poisoned),
             Step::Wait(until) => {

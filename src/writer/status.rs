@@ -1,6 +1,6 @@
 //! What is known of each output. Outlives the writer, so that a restart loses no count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -26,6 +26,8 @@ pub struct OutputStatus {
     pub last_refusal: Option<String>,
     /// Fields left out of rows because the output refused them.
     pub refused_fields: u64,
+    /// Which, as measurement.field.
+    pub refused_field_names: BTreeSet<String>,
     /// Why nothing gets through, while it does not.
     pub last_error: Option<String>,
     /// Since when.

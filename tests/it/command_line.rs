@@ -32,12 +32,29 @@ fn a_bad_config_is_78_and_every_problem_is_said() {
     for command in [&[][..], &["run"], &["check"]] {
         assert_eq!(outcome(qosd(command).args(["--config", "/nowhere/qosd.toml"])).0, 78, "{command:?}");
     }
-    // The others need a config only to find the service and its journal.
-    for command in [&["status"][..], &["export", "--since", "1h", "--format", "csv"]] {
-        let (status, out, complaint) = outcome(&mut home.command(command));
-        assert_eq!((status, out.as_str()), (1, ""), "{command:?}");
-        assert!(complaint.contains("colour"), "{complaint}");
+}
+
+#[test]
+fn a_service_is_found_while_its_config_is_wrong() {
+    let home = Home::new(PROBE);
+    let daemon = home.start();
+    let folder = home.config().with_file_name("data");
+    let commands: [&[&str]; 2] = [&["status"], &["export", "--since", "1h", "--format", "csv"]];
+    let good = std::fs::read_to_string(home.config()).unwrap();
+    // What stands beside [agent] does not matter.
+    std::fs::write(home.config(), format!("{good}colour = \"red\"\n[nonsense]\n")).unwrap();
+    for command in commands {
+        assert_eq!(outcome(&mut home.command(command)).0, 0, "{command:?}");
     }
+    // Of a file that is no TOML nothing is known; then the places can be said.
+    std::fs::write(home.config(), format!("{good}[")).unwrap();
+    let (socket, folder) = (folder.join("qosd.sock").display().to_string(), folder.display().to_string());
+    for (command, place) in commands.into_iter().zip([["--socket", &socket], ["--data-dir", &folder]]) {
+        let (status, _, complaint) = outcome(&mut home.command(command));
+        assert!(status == 1 && complaint.contains("qosd.toml:"), "{command:?}: {complaint}");
+        assert_eq!(outcome(&mut home.command(&[command, &place].concat())).0, 0, "{command:?}");
+    }
+    daemon.stop();
 }
 
 #[test]

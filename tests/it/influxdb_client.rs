@@ -157,7 +157,9 @@ async fn an_answer_that_takes_too_long_is_not_waited_for() {
 
 #[tokio::test]
 async fn an_endless_answer_is_read_to_a_cap() {
-    let Verdict::Hold { why } = answered(Reply::Endless(b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec())).await else { panic!() };
+    let Verdict::Hold { why } = answered(Reply::Endless(b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec(), vec![b'x'; 4096])).await else {
+        panic!()
+    };
     assert!(why.starts_with("404 Not Found: xxx") && why.len() < 400, "{why}");
 }
 

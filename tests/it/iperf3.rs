@@ -79,12 +79,14 @@ fn what_iperf3_measured_is_the_row() {
     assert_eq!(row["fields"]["address"], "192.0.2.1");
 }
 
+/// (F3)
 #[test]
 fn the_error_in_the_json_counts_though_the_exit_status_is_0() {
     let (row, status) = row(&recorded("refused.json"));
     assert_eq!((result(&row), status), (("refused", "tcp upload: unable to connect to server: Connection refused"), 1));
 }
 
+/// (F4)
 #[test]
 fn a_busy_server_is_asked_once_more() {
     let dir = tempfile::tempdir().unwrap();
@@ -99,6 +101,7 @@ fn a_busy_server_is_asked_once_more() {
     assert_eq!(fs::read_to_string(&asked).unwrap().lines().count(), 2);
 }
 
+/// (F1)
 #[test]
 fn arguments_and_environment_are_ours_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -111,6 +114,7 @@ fn arguments_and_environment_are_ours_alone() {
     assert!(seen.contains("LC_ALL=C\n") && !seen.contains("SECRET"), "{seen}");
 }
 
+/// (F1)
 #[test]
 fn no_server_can_be_an_option() {
     let dir = stand_in("exit 0");
@@ -121,6 +125,7 @@ fn no_server_can_be_an_option() {
     }
 }
 
+/// (F7)
 #[test]
 fn a_missing_or_broken_program_is_tool_missing() {
     let empty = tempfile::tempdir().unwrap();
@@ -139,6 +144,7 @@ fn a_missing_or_broken_program_is_tool_missing() {
     }
 }
 
+/// (F5, F6)
 #[test]
 fn a_program_that_ends_badly_is_a_tool_error() {
     let cut = format!("{} | head -c 300", recorded("tcp_upload.json"));
@@ -164,6 +170,7 @@ fn a_program_that_ends_badly_is_a_tool_error() {
     }
 }
 
+/// (F2)
 #[test]
 fn a_program_that_hangs_is_ended_with_all_that_it_started() {
     let dir = tempfile::tempdir().unwrap();
@@ -180,6 +187,7 @@ fn a_program_that_hangs_is_ended_with_all_that_it_started() {
     }
 }
 
+/// (F8)
 #[test]
 fn a_child_that_outlives_the_program_is_no_reason_to_wait_for_ever() {
     let dir = tempfile::tempdir().unwrap();
@@ -190,6 +198,7 @@ fn a_child_that_outlives_the_program_is_no_reason_to_wait_for_ever() {
     assert!(is_gone(&fs::read_to_string(pid).unwrap()));
 }
 
+/// (F8)
 #[test]
 fn the_death_of_qosd_is_the_death_of_its_child() {
     let dir = tempfile::tempdir().unwrap();
@@ -207,6 +216,7 @@ fn the_death_of_qosd_is_the_death_of_its_child() {
     assert!(is_gone(&pid), "{pid} still runs");
 }
 
+/// (F5)
 #[test]
 fn the_child_has_limits() {
     let dir = tempfile::tempdir().unwrap();

@@ -30,8 +30,8 @@ pub(crate) enum Reply {
     Pieces(Vec<(Duration, Vec<u8>)>),
     /// These bytes, one at a time with a pause before each, then nothing more.
     Drip(Vec<u8>, Duration),
-    /// This head, then a body without end.
-    Endless(Vec<u8>),
+    /// This once, then that again and again without end.
+    Endless(Vec<u8>, Vec<u8>),
     /// Never answers.
     Stall,
     /// Closes without an answer.
@@ -43,6 +43,11 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
+    /// An answer whose body never ends.
+    pub(crate) fn endless() -> Self {
+        Self::Endless(b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'x'; 4096])
+    }
+
     /// An answer without a body.
     pub(crate) fn status(status: u16) -> Self {
         Self::said(status, "")
@@ -103,14 +108,15 @@ impl ScriptedServer {
         Self::launch(address, None, script, afterwards)
     }
 
-    /// As [`ScriptedServer::start`], over TLS, whose handshake begins so much after the connection.
+    /// As [`ScriptedServer::start_on`], over TLS, whose handshake begins so much after the connection.
     pub(crate) fn start_tls(
+        address: SocketAddr,
         config: Arc<rustls::ServerConfig>,
         handshake_after: Duration,
         script: impl IntoIterator<Item = Reply>,
         afterwards: Reply,
     ) -> Self {
-        Self::launch("127.0.0.1:0".parse().unwrap(), Some((config.into(), handshake_after)), script, afterwards)
+        Self::launch(address, Some((config.into(), handshake_after)), script, afterwards)
     }
 
     fn launch(
@@ -270,10 +276,10 @@ async fn act(stream: &mut impl Line, reply: Reply, told: &str, pauses: &Mutex<Ve
             }
             std::future::pending().await
         }
-        Reply::Endless(head) => {
-            stream.write_all(&head).await?;
+        Reply::Endless(once, again) => {
+            stream.write_all(&once).await?;
             loop {
-                stream.write_all(&[b'x'; 4096]).await?;
+                stream.write_all(&again).await?;
             }
         }
         Reply::Stall => std::future::pending().await,

@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod influx;
 pub(crate) mod net;
 pub(crate) mod process;
+pub(crate) mod relay;
 pub(crate) mod rows;
 pub(crate) mod victoria;
 
@@ -24,6 +25,12 @@ pub(crate) fn proving() -> bool {
 /// The short version's figure, or the long version's.
 pub(crate) fn short_or_long<T>(short: T, long: T) -> T {
     if proving() { long } else { short }
+}
+
+/// Says a figure that was measured, to those who run a test with `--nocapture`.
+#[expect(clippy::print_stderr, reason = "a proof is worth its figures")]
+pub(crate) fn told(figure: &str) {
+    eprintln!("{figure}");
 }
 
 /// Where `tests/tools.sh` puts programs.

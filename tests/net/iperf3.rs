@@ -14,7 +14,7 @@ use crate::bed::daemon::{Home, Running};
 use crate::bed::net::{FAR, Namespace, Net};
 use crate::bed::process::Process;
 use crate::bed::rows::{Exported, within};
-use crate::bed::{eventually, short_or_long, tool};
+use crate::bed::{eventually, short_or_long, told, tool};
 
 mod server;
 
@@ -82,6 +82,7 @@ fn comes_to(net: &Net, settings: &str, deadline: Duration, result: &str) -> Expo
 const TCP: &str = "interval = \"5s\"\nprotocols = [\"tcp\"]";
 const BOTH: &str = "interval = \"5s\"";
 
+/// (F10)
 #[test]
 fn a_real_server_gives_bandwidth_jitter_and_loss_and_pings_know_of_the_load() {
     let net = Net::new();
@@ -126,6 +127,7 @@ fn ipv6_is_tested_as_well() {
     assert_eq!((row.text("result"), row.tag("target"), row.tag("family")), ("ok", FAR.v6, "ipv6"), "{row:?}");
 }
 
+/// (F10)
 #[test]
 fn tests_of_several_targets_take_turns() {
     let net = Net::new();
@@ -142,6 +144,7 @@ fn tests_of_several_targets_take_turns() {
     assert_eq!(rows[0].time(), rows[1].time(), "they came due together");
 }
 
+/// (F3)
 #[test]
 fn nobody_there_is_refused_at_once() {
     let row = comes_to(&Net::new(), BOTH, AFTER, "refused");
@@ -163,6 +166,7 @@ fn a_router_without_a_route_is_unreachable() {
     comes_to(&net, BOTH, AFTER, "unreachable");
 }
 
+/// (F2)
 #[test]
 fn a_server_that_is_frozen_before_the_test_ends_it_at_our_deadline() {
     let net = Net::new();
@@ -172,6 +176,7 @@ fn a_server_that_is_frozen_before_the_test_ends_it_at_our_deadline() {
     assert!(row.fields.keys().all(|field| !field.starts_with("iperf_")), "{row:?}");
 }
 
+/// (F2)
 #[test]
 fn a_server_that_freezes_in_the_middle_ends_it_at_our_deadline() {
     let net = Net::new();
@@ -199,6 +204,7 @@ fn a_server_that_dies_in_the_middle_is_a_tool_error_in_its_own_words() {
     });
 }
 
+/// (F4)
 #[test]
 fn a_server_that_is_busy_is_asked_twice_and_then_busy() {
     let net = Net::new();
@@ -255,6 +261,7 @@ fn up_to_results(client: &mut std::net::TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
+/// (F5)
 #[test]
 fn results_that_claim_four_gigabytes_or_never_stop_nesting_do_no_harm() {
     let net = Net::new();
@@ -282,6 +289,7 @@ fn results_that_claim_four_gigabytes_or_never_stop_nesting_do_no_harm() {
     hostile(vec![b'['; 1_000_000], 1_000_000);
 }
 
+/// (F2)
 #[test]
 fn a_server_that_accepts_and_says_nothing_ends_at_our_deadline() {
     let net = Net::new();
@@ -293,6 +301,7 @@ fn a_server_that_accepts_and_says_nothing_ends_at_our_deadline() {
     scripted(&net, silent, || drop(comes_to(&net, "interval = \"5s\"\nprotocols = [\"tcp\"]", DEADLINE, "killed")));
 }
 
+/// (F7)
 #[test]
 fn without_the_program_every_slot_has_its_row_and_the_log_one_line() {
     let net = Net::new();
@@ -332,6 +341,7 @@ fn in_a_test(running: &Running) -> Vec<(u32, char)> {
     eventually(SECOND * 25, || Some(children(running.pid())).filter(|all| all.len() >= 2).ok_or_else(|| "not two children".to_owned()))
 }
 
+/// (F8)
 #[test]
 fn no_child_outlives_qosd_however_it_ends() {
     let net = Net::new();
@@ -348,6 +358,7 @@ fn no_child_outlives_qosd_however_it_ends() {
     }
 }
 
+/// (F8)
 #[test]
 fn many_runs_leave_no_zombie() {
     let net = Net::new();
@@ -384,5 +395,6 @@ fn the_bandwidth_is_that_of_a_bare_iperf3() {
     let (row, _) = first(&home, SECOND * 50);
     running.stop();
     let ours = row.float("iperf_bandwidth_mbps").unwrap_or_else(|| panic!("{row:?}"));
+    told(&format!("{ours} Mbit/s, a bare iperf3 {before} Mbit/s"));
     assert!(within(ours, before, 0.02), "{ours} Mbit/s, a bare iperf3 {before} Mbit/s");
 }

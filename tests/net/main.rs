@@ -10,9 +10,12 @@ mod bed_itself;
 mod delivery;
 mod http;
 mod iperf3;
+mod limits;
 mod mesh;
 mod mesh_load;
+mod panels;
 mod ping;
+mod refused_field;
 mod reload;
 #[path = "../it/scripted_server.rs"]
 mod scripted_server;

@@ -24,7 +24,8 @@ use crate::resolve::Resolver;
 const KEPT_FOR: Duration = Duration::from_hours(1);
 /// The system's certificates are read again after this.
 const TRUSTED_FOR: Duration = Duration::from_hours(24);
-/// The most that the headers of an HTTP/2 answer may take.
+/// The most that the headers of an HTTP/2 answer may take. Of HTTP/1.1 the library's own limits hold, which cannot be set: 100
+/// headers, 408 KiB.
 const MOST_HEADERS: u32 = 64 * 1024;
 /// What is read ahead of an HTTP/2 stream. Enough for a gigabit at 16 ms; more would be memory that nobody reads.
 const WINDOW: u32 = 2 << 20;

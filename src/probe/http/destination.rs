@@ -224,6 +224,7 @@ mod tests {
         }
     }
 
+    /// (H12)
     #[test]
     fn h12_what_is_no_plain_url_is_refused_without_being_repeated() {
         let table = [
@@ -285,6 +286,7 @@ mod tests {
         assert_eq!(way(&Method::POST, StatusCode::TEMPORARY_REDIRECT, place, 5), on);
     }
 
+    /// (H7)
     #[test]
     fn h7_a_redirect_to_another_scheme_is_refused() {
         for location in ["file:///etc/passwd", "ftp://a.example/", "javascript:alert(1)", "gopher://a.example:70/", "data:,x"] {
@@ -298,6 +300,7 @@ mod tests {
         assert_eq!(get("http://a.example/", 302, "http://", 0), Way::Refused("redirected to what is no URL".to_owned()));
     }
 
+    /// (H6)
     #[test]
     fn h6_a_redirect_to_an_address_that_is_not_public_is_refused_however_it_is_written() {
         let inside = [

@@ -110,6 +110,11 @@ impl Home {
         self.file("qosd.toml", &format!("{}{config}", self.agent()));
     }
 
+    /// The state socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("data/qosd.sock")
+    }
+
     fn agent(&self) -> String {
         format!("[agent]\nname = \"{}\"\ndata_dir = \"{}\"\n", self.name, self.dir.path().join("data").display())
     }

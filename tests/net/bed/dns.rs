@@ -25,6 +25,8 @@ pub(crate) enum Says {
     Failure,
     /// Nothing at all.
     Silence,
+    /// No such name, as the answer to another question.
+    Mistaken,
     /// That its answer does not fit, over TCP as well.
     Truncated,
 }
@@ -148,10 +150,11 @@ fn answer(question: &[u8], shared: &Shared, longest: usize) -> Option<Vec<u8>> {
     let asked = question.get(12..end + 4)?;
     let known = shared.names.lock().expect("whoever holds it does not panic").get(&name).cloned();
     let says = known.unwrap_or_else(|| shared.otherwise.lock().expect("whoever holds it does not panic").clone());
+    let mistaken = matches!(says, Says::Mistaken);
     let (mut code, mut truncated, mut records) = (0, false, Vec::new());
     match says {
         Says::Silence => return None,
-        Says::NoSuchName => code = 3,
+        Says::NoSuchName | Says::Mistaken => code = 3,
         Says::Failure => code = 2,
         Says::Truncated => truncated = true,
         Says::Alias(other) => records.push(record(CNAME, 1, &encoded(other))),
@@ -169,6 +172,9 @@ fn answer(question: &[u8], shared: &Shared, longest: usize) -> Option<Vec<u8>> {
     let count = u16::try_from(records.len()).expect("a message has fewer");
     let flags = 0x8180 | code | if truncated { 0x0200 } else { 0 };
     let mut message = question[..2].to_vec();
+    if mistaken {
+        message[0] ^= 0xff;
+    }
     for number in [flags, 1, count, 0, 0] {
         message.extend(number.to_be_bytes());
     }

@@ -105,15 +105,15 @@ fn connect((a, a_name, a_end): (&Namespace, &str, End), (b, b_name, b_end): (&Na
 
 /// One end of a cable.
 #[derive(Clone, Copy)]
-struct End {
-    mac: &'static str,
-    ip: Pair,
+pub(super) struct End {
+    pub(super) mac: &'static str,
+    pub(super) ip: Pair,
 }
 
-const HOST_UP: End = End { mac: "02:00:00:00:01:01", ip: Pair { v4: "10.71.1.1", v6: "fd71:0:0:1::1" } };
+pub(super) const HOST_UP: End = End { mac: "02:00:00:00:01:01", ip: Pair { v4: "10.71.1.1", v6: "fd71:0:0:1::1" } };
 const ROUTER_TO_HOST: End = End { mac: "02:00:00:00:01:fe", ip: Pair { v4: "10.71.1.254", v6: "fd71:0:0:1::fe" } };
 const ROUTER_TO_FAR: End = End { mac: "02:00:00:00:02:fe", ip: Pair { v4: "10.71.2.254", v6: "fd71:0:0:2::fe" } };
-const FAR_UP: End = End { mac: "02:00:00:00:02:01", ip: FAR };
+pub(super) const FAR_UP: End = End { mac: "02:00:00:00:02:01", ip: FAR };
 
 /// `host — router — far`, with IPv4 and IPv6. The host routes [`FAR`], [`UNREACHABLE`] and nothing else.
 pub(crate) struct Net {

@@ -1,5 +1,6 @@
 //! `[iperf3_server]`: the tests of others are taken and marked, and nobody keeps others out.
 
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use std::time::Instant;
 use super::{SECOND, children, rows, server};
 use crate::bed::daemon::Home;
 use crate::bed::net::{FAR, Net};
-use crate::bed::{eventually, tool};
+use crate::bed::{eventually, short_or_long, tool};
 
 /// A client's test with these arguments. Between two clients the server starts anew, and refuses for a moment.
 fn tested(net: &Net, arguments: &[&str]) {
@@ -18,6 +19,7 @@ fn tested(net: &Net, arguments: &[&str]) {
     });
 }
 
+/// (F10)
 #[test]
 fn the_server_for_others_takes_their_tests_and_marks_what_they_overlap() {
     let net = Net::new();
@@ -42,6 +44,7 @@ fn the_server_for_others_takes_their_tests_and_marks_what_they_overlap() {
     running.stop();
 }
 
+/// (F9)
 #[test]
 fn whoever_connects_and_says_nothing_is_thrown_out_of_the_server() {
     let net = Net::new();
@@ -56,6 +59,7 @@ fn whoever_connects_and_says_nothing_is_thrown_out_of_the_server() {
     running.stop();
 }
 
+/// (F9)
 #[test]
 fn a_port_in_use_is_told_once_and_tried_again() {
     let net = Net::new();
@@ -67,5 +71,33 @@ fn a_port_in_use_is_told_once_and_tried_again() {
     other.kill();
     tested(&net, &["-t", "1", "--connect-timeout", "500"]);
     assert_eq!(running.times_said("iperf3 server does not work"), 1);
+    running.stop();
+}
+
+/// (F9) They scan it, send rubbish, begin and go, by the hundred; and find it nowhere but where it was told to be.
+#[test]
+fn strangers_cost_no_more_than_a_process_at_a_time_and_the_next_test_is_taken() {
+    let net = Net::new();
+    let home = Home::new(&format!("[iperf3_server]\nlisten = \"{}\"\n", FAR.v4));
+    let running = home.start_in(&net.far);
+    running.said("iperf3 server listens");
+    let elsewhere = net.host.enter(|| TcpStream::connect((FAR.v6, 5201))).map(drop);
+    assert_eq!(elsewhere.map_err(|error| error.kind()), Err(ErrorKind::ConnectionRefused), "on the configured address alone");
+    // A cookie and then the length of parameters that never come; rubbish; nothing; more than there is room for.
+    let abuse = [[&[b'a'; 37][..], &[0xff; 4]].concat(), b"GET / HTTP/1.1\r\n\r\n".to_vec(), Vec::new(), vec![0xff; 1 << 20]];
+    let (begin, mut connected) = (Instant::now(), 0);
+    while begin.elapsed() < SECOND * short_or_long(5, 30) {
+        for bytes in &abuse {
+            let Ok(mut stranger) = net.host.enter(|| TcpStream::connect((FAR.v4, 5201))) else { continue };
+            connected += 1;
+            // It may have been thrown out already.
+            let _ = stranger.write_all(bytes);
+        }
+        let children = children(running.pid());
+        assert!(children.len() <= 1, "{children:?}");
+    }
+    assert!(connected > 10, "{connected}");
+    assert!(running.times_said("iperf3 server") < 20, "{}", running.log());
+    tested(&net, &["-t", "1", "--connect-timeout", "500"]);
     running.stop();
 }

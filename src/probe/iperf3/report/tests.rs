@@ -109,6 +109,7 @@ fn nothing_that_arrives_is_total_loss_although_iperf3_says_there_was_none() {
     }
 }
 
+/// (F3)
 #[test]
 fn the_error_in_the_json_counts_and_not_the_exit_status() {
     let table = [
@@ -163,6 +164,7 @@ fn a_program_that_ends_without_json_says_why() {
     }
 }
 
+/// (F5, F6)
 #[test]
 fn what_is_no_number_or_nested_for_ever_is_a_tool_error() {
     let deep = format!("{{\"end\":{}", "[".repeat(1 << 20));
@@ -216,6 +218,7 @@ fn when_all_tests_fail_the_most_frequent_cause_wins_and_a_tie_goes_to_the_lowest
 /// Names of the recordings that end well.
 const GOOD: [&str; 8] = ["tcp_upload", "tcp_omit", "tcp_streams", "tcp_download", "udp_upload", "udp_download", "udp_streams", "udp_loss"];
 
+/// (F6)
 #[test]
 fn a_recording_cut_anywhere_is_a_tool_error() {
     for name in GOOD {
@@ -229,6 +232,7 @@ fn a_recording_cut_anywhere_is_a_tool_error() {
 }
 
 proptest! {
+    /// (F6)
     #[test]
     fn no_output_makes_the_report_panic_or_lie(bytes: Vec<u8>, status: i32, udp: bool) {
         let found = found(if udp { UDP } else { TCP }, &wrote(bytes, "", status));

@@ -148,3 +148,27 @@ fn sockets(process: u32) -> usize {
     let is_socket = |link: &std::path::PathBuf| link.as_os_str().as_encoded_bytes().starts_with(b"socket:");
     open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).filter(is_socket).count()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    /// (F9)
+    #[tokio::test(start_paused = true)]
+    async fn no_client_keeps_the_server_for_longer_than_an_hour() {
+        let (settings, load) = (Settings::default(), Load::new(Clock::system()));
+        let health = Health::new(&settings);
+        let mut session = Session { load: &load, health: &health, began: Instant::now(), listens: false, test: None, silent: false };
+        session.hear("Accepted connection from 192.0.2.1, port 50662");
+        assert!(!session.is_over(None));
+        assert!(load.is_running());
+        tokio::time::advance(LONGEST).await;
+        // Whoever comes to the same process later does not begin anew.
+        session.hear("Accepted connection from 192.0.2.1, port 50664");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(session.is_over(None));
+        drop(session);
+        assert!(!load.is_running());
+    }
+}

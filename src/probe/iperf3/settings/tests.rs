@@ -68,6 +68,7 @@ fn a_server_is_an_address_or_a_name_with_or_without_a_port() {
     }
 }
 
+/// (F1)
 #[test]
 fn what_is_no_server_is_refused_and_none_can_be_an_option() {
     let no_server = |text: &str| format!("{text:?} is no server, expected HOST, HOST:PORT or [IPv6]:PORT with a port from 1 to 65535");
