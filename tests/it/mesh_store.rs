@@ -236,6 +236,28 @@ async fn while_the_disk_takes_nothing_a_post_is_refused_in_time_and_stored_once_
     assert_eq!((counts["stored"].clone(), counts["duplicates"].clone()), (json!(2), json!(1)), "what became durable late counts, too");
 }
 
+/// The paused clock jumps to the deadline as soon as everybody waits: the disk is slow, and does not say that it fails.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_takes_too_long_is_not_waited_for_and_what_it_takes_in_the_end_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = open(dir.path(), &names(&["a", "b"]), &Clock::system(), Mode::Threaded);
+    let other = Connection::open(dir.path().join("journal/journal.sqlite3")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = collector.post(&good("a", &["b"]), Some(1)).await.unwrap_err();
+    assert!(matches!(refused, ReceiveError::NotDurable(_)), "{refused:?}");
+    assert_eq!((collector.store.last(&name("a")), collector.status()["counts"]["stored"].clone()), (None, json!(0)));
+    tokio::time::resume();
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    collector.journal.tip().wait_for(|tip| tip.0 == 1).await.unwrap();
+    collector.journal.flush().await.unwrap();
+    collector.store.absent();
+    assert_eq!(collector.status()["counts"]["stored"], 1);
+    assert!(collector.store.last(&name("a")).is_some());
+    assert_eq!(collector.post(&good("a", &["b"]), Some(1)).await.unwrap(), stored(0));
+    assert_eq!(collector.lines().await.len(), 1);
+}
+
 /// The minute's results of a mesh of 300, each source with a slot and 300 targets.
 #[tokio::test]
 async fn the_results_of_300_agents_become_durable_in_time() {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::clock::Timestamp;
 use crate::journal;
 use crate::measurement::{Field, FieldInfo, Fields, Row, Series};
@@ -31,7 +33,7 @@ pub const FIELDS: &[FieldInfo] = &[MIN.info(), MAX.info(), AVG.info(), JITTER.in
 const UNTOLD: &str = "the client says that packets were lost, but not how many";
 
 /// An item that is not stored although it could be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rejected {
     /// Its place in the post.
     pub index: usize,

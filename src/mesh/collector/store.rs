@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::presence::Presence;
-use super::rows::{self, Rejected, Sorted};
+pub use super::rows::Rejected;
+use super::rows::{self, Sorted};
 use super::settings::Settings;
 use super::status::{self, CollectorStatus, Counts, SourceStatus};
 use crate::clock::{Clock, Moment, Timestamp};
@@ -25,7 +26,7 @@ const SLICE: usize = 10_000;
 /// As many of these at most, each time that [`Store::absent`] is called.
 const SLICES: usize = 20;
 /// While so many rows wait for the disk, none are added for results that did not come.
-const MOST_WAITING: u64 = 50_000;
+const MOST_WAITING: u64 = 20_000;
 
 /// What a post brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +144,7 @@ impl Store {
 
     /// Appends a row for each result that should have come and did not. To be called about every second.
     pub fn absent(&self) {
+        self.state().settle(self.clock.now());
         for _ in 0..SLICES {
             if self.journal.stats().waiting > MOST_WAITING {
                 return;
@@ -150,7 +152,6 @@ impl Store {
             let found = {
                 let now = self.clock.now();
                 let mut state = self.state();
-                state.settle(now);
                 let found = state.presence.overdue(now, SLICE);
                 state.counts.absent += found.absent.len() as u64;
                 found
