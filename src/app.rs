@@ -14,6 +14,7 @@ use crate::config::{self, Config, Env, Problems};
 use crate::influxdb;
 use crate::journal::{Journal, JournalError, Mode};
 use crate::measurement::{Row, Series};
+use crate::mesh::collector;
 use crate::probe::actor::{Probe, ProbeParts, RowSink};
 use crate::probe::iperf3;
 use crate::probe::ledger::{Counts, Ledger};
@@ -80,6 +81,7 @@ pub struct Parts {
     outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
     iperf3_server: watch::Sender<Option<iperf3::server::Settings>>,
     responder: watch::Sender<Option<responder::Settings>>,
+    collector_store: Arc<collector::store::Store>,
     draining: watch::Sender<bool>,
     started: Moment,
 }
@@ -103,6 +105,7 @@ impl Parts {
             outputs: watch::Sender::new(Arc::new(outputs(&config))),
             iperf3_server: watch::Sender::new(config.iperf3_server.clone()),
             responder: watch::Sender::new(config.responder.clone()),
+            collector_store: collector_store(&config, &journal, &clock, &board),
             config: Mutex::new(config),
             ledgers: options.kinds.iter().map(|kind| (kind.name(), Arc::default())).collect(),
             options,
@@ -240,6 +243,7 @@ impl Parts {
                 true
             }
         });
+        self.collector_store.configure(new.collector.as_ref());
         *lock(&self.config_status) = config_status(&self.options, self.clock.now().unix);
         let log = new.log.clone();
         if log.format != lock(&self.config).log.format {
@@ -306,6 +310,7 @@ impl Parts {
             queue_dropped: self.outlet.dropped(),
             journal: &journal,
             outputs: &outputs,
+            collector: self.collector_store.counts(),
             usage: vitals::usage(),
         };
         vitals.rows(time)
@@ -327,6 +332,7 @@ impl Parts {
             "queue_dropped": self.outlet.dropped(),
             "journal": self.journal.stats(),
             "outputs": self.statuses.all(),
+            "collector": self.collector_store.status(),
             "series": self.board.series(now.unix),
         })
     }
@@ -346,6 +352,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn outputs(config: &Config) -> Vec<OutputSpec> {
     config.influxdb.iter().map(|(name, settings)| influxdb::output(name, settings.clone())).collect()
+}
+
+fn collector_store(config: &Config, journal: &Journal, clock: &Clock, board: &Board) -> Arc<collector::store::Store> {
+    let board = board.clone();
+    let store = collector::store::Store::new(journal.clone(), clock.clone(), Arc::new(move |row| board.observe(row)));
+    store.configure(config.collector.as_ref());
+    Arc::new(store)
 }
 
 fn config_status(options: &Options, now: Timestamp) -> ConfigStatus {

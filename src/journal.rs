@@ -10,7 +10,7 @@
 //! # The file
 //!
 //! `journal.sqlite3` in the data folder, `SQLite` in WAL mode with `synchronous=FULL`; `journal.lock` beside it belongs to the
-//! one qosd that writes. Anybody with the right may read meanwhile: `qosd export` does. The tables, of version 1:
+//! one qosd that writes. Anybody with the right may read meanwhile: `qosd export` does. The tables, of version 2:
 //!
 //! - `row`: what was measured. `position` counts up and is never used again; `series` and `layout` point to the two tables
 //!   below; `time` in nanoseconds; `body` holds the values in the order of the layout, see `encoding`; `crc` is a CRC32C
@@ -20,15 +20,19 @@
 //! - `output`: what each output has acknowledged, and since when it is no longer in the config.
 //! - `schedule`: which series have which slots since when, so that slots missed by a process that was killed can be told; also
 //!   what a reload ended, until when, while a slot of it may be open.
+//! - `receipt`: which results of others are stored already, so that one that is sent again is not stored again: what it is
+//!   of, its slot, and the position of its row, in the same transaction as that row. The newest 1 000 000 of 7 days, at most
+//!   an eighth of the cap. Since version 2; a file of version 1 gets the table when it is opened for writing.
 //! - `damaged`: rows whose checksum did not match, for people to look at; the newest 1 000.
 //! - `meta`: counters, the time of the last commit (`alive`), and whether the last stop was clean (`clean`).
 //!
 //! # When the disk fails
 //!
 //! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 5 s. A handle whose sync failed is not used again:
-//! see `Store::reopen`.
+//! see `Store::reopen`. Rows of others wait in the ring, too, with their receipts, and have half of it at most: who sent them
+//! is told that they are not durable, and what he sends again is found to be the same when the disk is back.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -38,17 +42,25 @@ use crate::clock::{Clock, Timestamp};
 use crate::measurement::{Row, Series};
 use crate::probe::schedule::Schedule;
 use acknowledged::Acknowledged;
+pub use error::JournalError;
+use error::failed;
 use inbox::{Inbox, RING};
+use receipt::Waiting;
+pub use receipt::{Fate, Fates, Receipt};
 use store::Store;
 use thread::{Done, Engine, Question, Shared, held};
 
 pub mod acknowledged;
+mod dictionary;
 mod encoding;
+mod error;
 pub mod export;
 mod folder;
 mod inbox;
 mod missed;
 mod reader;
+mod receipt;
+mod receipts;
 mod retention;
 mod schema;
 mod store;
@@ -96,58 +108,6 @@ pub enum Mode {
     Inline,
 }
 
-/// Why the journal did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// Another process has it open.
-    #[error("{0} is in use by another qosd")]
-    InUse(PathBuf),
-    /// The folder or a file in it can not be used.
-    #[error("{path} can not be used")]
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A later qosd wrote it.
-    #[error("{path} was written by a later qosd: its tables have version {version}")]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Version of its tables.
-        version: i64,
-    },
-    /// `SQLite` could not do something.
-    #[error("{doing} failed")]
-    Sqlite {
-        /// What.
-        doing: &'static str,
-        /// Why.
-        source: rusqlite::Error,
-    },
-    /// After a failure, a reader of another process keeps the write-ahead file from being emptied.
-    #[error("a reader holds the write-ahead file")]
-    Held,
-    /// The rows are still in memory because the disk does not take them.
-    #[error("the journal takes no rows: {0}")]
-    Failing(String),
-    /// A thread could not be started.
-    #[error("no thread for the journal")]
-    Thread(#[source] std::io::Error),
-    /// The thread panicked at this; the panic itself is in the log.
-    #[error("the journal's thread panicked")]
-    Panicked,
-    /// The thread has ended.
-    #[error("the journal's thread has ended")]
-    Stopped,
-}
-
-/// Says what `SQLite` could not do.
-fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> JournalError {
-    move |source| JournalError::Sqlite { doing, source }
-}
-
 /// What the journal counts.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Stats {
@@ -165,6 +125,8 @@ pub struct Stats {
     pub dropped_size: u64,
     /// Rows set aside because their checksum did not match.
     pub damaged: u64,
+    /// Receipts in the file.
+    pub receipts: u64,
     /// Why the last commit failed, while it does.
     pub failing: Option<String>,
 }
@@ -239,6 +201,23 @@ impl Journal {
         let losing = self.change(|inbox, now| inbox.append(rows, now));
         if losing {
             tracing::error!("memory for rows is full, dropping the oldest");
+        }
+    }
+
+    /// Takes rows of somebody else, each with its receipt if it has one; whoever sent them keeps them until they are durable.
+    /// They are that, and their fates decided, when a [`Journal::flush`] that is asked for afterwards succeeds.
+    ///
+    /// Refused when memory is half full, and with receipts also while the disk takes nothing: they will come again.
+    pub fn receive(&self, rows: Vec<(Row, Option<Receipt>)>) -> Result<Arc<Fates>, JournalError> {
+        let come_again = rows.iter().any(|(_, receipt)| receipt.is_some());
+        if let Some(reason) = held(&self.0.shared.stats).failing.clone().filter(|_| come_again) {
+            return Err(JournalError::Failing(reason));
+        }
+        let (rows, fates) = Waiting::watched(rows);
+        if self.change(|inbox, now| inbox.append_watched(rows, now)) {
+            Ok(fates)
+        } else {
+            Err(JournalError::Failing("too many rows wait in memory".to_owned()))
         }
     }
 

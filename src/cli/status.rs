@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::OK;
 use crate::config::{self, DEFAULT_PATH, Env};
+use crate::mesh::collector::status::CollectorStatus;
 use crate::status::server::STATUS_PATH;
 use crate::status::{ConfigStatus, SeriesStatus, age};
 
@@ -21,6 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const SOCKET_OF_THE_UNIT: &str = "/run/qosd/qosd.sock";
 /// How many figures of a series are shown: the first of its row.
 const FIGURES: usize = 5;
+
+/// How many sources of a collector are shown.
+const SOURCES: usize = 20;
 
 /// The parts of the report that people look at.
 #[derive(Deserialize)]
@@ -34,6 +38,7 @@ struct Report {
     slots: Slots,
     journal: Journal,
     outputs: Vec<Output>,
+    collector: Option<CollectorStatus>,
     series: Vec<SeriesStatus>,
 }
 
@@ -149,9 +154,36 @@ fn show(report: &Report) -> String {
             output.name, output.delivered, output.pending, output.held
         ));
     }
+    lines.extend(report.collector.iter().flat_map(collector));
     lines.push(String::new());
     lines.push(series(&report.series));
     lines.join("\n")
+}
+
+fn collector(status: &CollectorStatus) -> Vec<String> {
+    let counts = &status.counts;
+    let mut lines = vec![format!(
+        "collector: {} probes, every {}, {} of {} results absent; since the start {} posts, {} results, {} known already, {} rejected, {} posts not stored",
+        status.probes,
+        humantime::format_duration(Duration::from_secs_f64(status.interval_s)),
+        status.absent_now,
+        status.expected,
+        counts.posts,
+        counts.stored,
+        counts.duplicates,
+        counts.rejected,
+        counts.not_durable
+    )];
+    for source in status.sources.iter().take(SOURCES) {
+        let last = source.age_s.map_or_else(
+            || "no post yet".to_owned(),
+            |seconds| format!("last post {} ago, {} results", age(Duration::from_secs_f64(seconds)), source.results),
+        );
+        lines.push(format!("  {}: {last}, {} absent", source.name, source.absent));
+    }
+    let more = status.sources.len().saturating_sub(SOURCES);
+    lines.extend((more > 0).then(|| format!("  … and {more} more")));
+    lines
 }
 
 fn series(all: &[SeriesStatus]) -> String {
@@ -171,4 +203,32 @@ fn series(all: &[SeriesStatus]) -> String {
         table.add_row(cells);
     }
     table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::collector::status::{Counts, SourceStatus};
+
+    #[test]
+    fn of_many_sources_those_that_a_person_has_to_look_at_are_shown() {
+        let source = |n: usize| SourceStatus { name: format!("p{n}"), age_s: (n > 0).then_some(61.5), results: 999, absent: 0 };
+        let status = CollectorStatus {
+            probes: 1000,
+            interval_s: 300.0,
+            expected: 999_000,
+            absent_now: 0,
+            counts: Counts { posts: 7, ..Counts::default() },
+            sources: (0..1000).map(source).collect(),
+        };
+        let lines = collector(&status);
+        assert_eq!(lines.len(), 22);
+        assert!(
+            lines[0].starts_with("collector: 1000 probes, every 5m, 0 of 999000 results absent; since the start 7 posts, "),
+            "{}",
+            lines[0]
+        );
+        assert_eq!(lines[1..3], ["  p0: no post yet, 0 absent", "  p1: last post 1m 1s ago, 999 results, 0 absent"]);
+        assert_eq!(lines[21], "  … and 980 more");
+    }
 }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::acknowledged::Acknowledged;
 use super::missed::Promise;
+use super::receipt::{Fate, Waiting};
 use super::{JournalError, Settings};
 use crate::clock::Timestamp;
 use crate::measurement::{Row, Series};
@@ -42,7 +43,7 @@ pub(super) type Ticket = oneshot::Sender<Result<(), JournalError>>;
 #[derive(Default)]
 pub(super) struct Batch {
     /// Rows, oldest first.
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<Waiting>,
     /// Outputs that changed; none = forgotten.
     pub(super) outputs: BTreeMap<String, Option<Output>>,
     /// The schedule, if it changed.
@@ -85,7 +86,7 @@ pub(super) struct Inbox {
     /// The last handle is gone: commit and end.
     pub(super) stop: bool,
     capacity: usize,
-    rows: VecDeque<Row>,
+    rows: VecDeque<Waiting>,
     first: Option<Duration>,
     changed: BTreeSet<String>,
     promises: Vec<Promise>,
@@ -129,9 +130,20 @@ impl Inbox {
         if rows.is_empty() {
             return false;
         }
-        self.rows.extend(rows);
+        self.rows.extend(rows.into_iter().map(Waiting::from));
         self.arrived(now);
         self.trim()
+    }
+
+    /// Takes rows of somebody else, if they take no room from our own: half of the ring is for those. Says whether it did.
+    pub(super) fn append_watched(&mut self, rows: Vec<Waiting>, now: Duration) -> bool {
+        let room = (self.capacity / 2).saturating_sub(self.waiting());
+        if rows.is_empty() || rows.len() > room {
+            return rows.is_empty();
+        }
+        self.rows.extend(rows);
+        self.arrived(now);
+        true
     }
 
     /// What an output that is there has acknowledged; none if it is not known.
@@ -235,7 +247,7 @@ impl Inbox {
     /// Takes what the next commit makes durable. Who waits, and what follows from the rows, goes with the last of them.
     pub(super) fn take(&mut self) -> Batch {
         let count = self.rows.len().min(COMMIT);
-        let rows: Vec<Row> = self.rows.drain(..count).collect();
+        let rows: Vec<Waiting> = self.rows.drain(..count).collect();
         self.in_flight = count;
         let dropped = std::mem::take(&mut self.dropped);
         if !self.rows.is_empty() {
@@ -308,7 +320,7 @@ impl Inbox {
 
     fn trim(&mut self) -> bool {
         let over = self.rows.len().saturating_sub(self.capacity);
-        self.rows.drain(..over);
+        self.rows.drain(..over).for_each(|waiting| waiting.decide(Fate::Lost));
         self.dropped += over as u64;
         over > 0 && !std::mem::replace(&mut self.overflowing, true)
     }
@@ -337,11 +349,23 @@ mod tests {
         assert!(!inbox.append(rows(12..13), NOW), "the next is not");
         assert_eq!((inbox.waiting(), inbox.dropped()), (10, 3));
         let batch = inbox.take();
-        assert_eq!((batch.rows[0].clone(), batch.dropped, inbox.waiting()), (row("a", 3), 3, 10));
+        assert_eq!((batch.rows[0].row.clone(), batch.dropped, inbox.waiting()), (row("a", 3), 3, 10));
         inbox.append(rows(13..16), NOW);
         inbox.give_back(batch, NOW);
         assert_eq!((inbox.waiting(), inbox.dropped()), (10, 6));
-        assert_eq!(inbox.take().rows, rows(6..16));
+        assert_eq!(inbox.take().rows.into_iter().map(|waiting| waiting.row).collect::<Vec<_>>(), rows(6..16));
+    }
+
+    #[test]
+    fn rows_of_others_take_half_of_the_ring_at_most_and_one_that_falls_out_is_told() {
+        let mut inbox = inbox(10);
+        let watched = |times| Waiting::watched(rows(times).into_iter().map(|row| (row, None)).collect());
+        let (five, fates) = watched(0..5);
+        assert!(inbox.append_watched(five, NOW));
+        assert!(!inbox.append_watched(watched(5..6).0, NOW) && inbox.append_watched(Vec::new(), NOW));
+        inbox.append(rows(6..12), NOW);
+        assert_eq!(fates.iter().collect::<Vec<_>>(), [Some(Fate::Lost), None, None, None, None]);
+        assert_eq!((inbox.waiting(), inbox.dropped()), (10, 1));
     }
 
     #[test]

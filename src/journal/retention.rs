@@ -11,6 +11,17 @@ use crate::clock::Timestamp;
 /// Rows deleted in one step, so that no commit waits long for it.
 pub(super) const STEP: u64 = 2_000;
 
+/// The most receipts of results of others.
+const MOST_RECEIPTS: u64 = 1_000_000;
+/// How long they are kept.
+const KEEP_RECEIPTS: Duration = Duration::from_hours(7 * 24);
+/// Those that are this much younger go with those that are too old.
+const AT_ONCE: Duration = Duration::from_hours(1);
+/// In a small journal they have this share of the cap at most: an eighth.
+const SHARE_OF_RECEIPTS: u64 = 8;
+/// What one takes of the file.
+pub(super) const BYTES_OF_RECEIPT: u64 = 80;
+
 /// What the decision rests on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
@@ -52,6 +63,27 @@ pub(super) fn decide(facts: &Facts) -> Step {
         Some(oldest) if oldest < limit => Step::TooOld(limit),
         _ => Step::Nothing,
     }
+}
+
+/// Which receipts go: at most so many of the oldest, of those that came before this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Forget {
+    /// How many of the oldest are looked at.
+    pub(super) count: u64,
+    /// Those that came before this go.
+    pub(super) before: Timestamp,
+}
+
+/// Decides the next step for receipts, of which there are `count`, the oldest from `oldest`. After it was taken, ask again.
+///
+/// Each step takes many, so that not every commit has one behind it.
+pub(super) fn forget(count: u64, oldest: Option<Timestamp>, max_size: u64, now: Timestamp) -> Option<Forget> {
+    let most = MOST_RECEIPTS.min(max_size / SHARE_OF_RECEIPTS / BYTES_OF_RECEIPT);
+    let limit = now.minus(KEEP_RECEIPTS);
+    if count > most + STEP.min(most / 16) {
+        return Some(Forget { count: (count - most).min(STEP), before: Timestamp::from_nanos(i64::MAX) });
+    }
+    (oldest? < limit).then(|| Forget { count: STEP, before: limit.plus(AT_ONCE) })
 }
 
 /// The positions that every output has acknowledged, as ranges in order. Without outputs that is all of them.
@@ -110,6 +142,28 @@ mod tests {
             (Facts { bytes: 101, oldest_delivered: None, rows: 0, ..facts() }, Step::Nothing),
         ] {
             assert_eq!(decide(&case), expected, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn receipts_go_by_number_by_age_and_by_the_size_of_the_journal() {
+        let week = Duration::from_hours(7 * 24);
+        let now = Timestamp::default().plus(week * 2);
+        let young = Some(now.minus(week));
+        let old = Some(now.minus(week).minus(Duration::from_nanos(1)));
+        let any = Timestamp::from_nanos(i64::MAX);
+        let aged = Forget { count: STEP, before: now.minus(week).plus(AT_ONCE) };
+        for (count, oldest, max_size, expected) in [
+            (0, None, 1 << 30, None),
+            (5, young, 1 << 30, None),
+            (5, old, 1 << 30, Some(aged)),
+            (1_002_000, young, 1 << 30, None),
+            (1_002_001, young, 1 << 30, Some(Forget { count: STEP, before: any })),
+            (1_002_001, old, 1 << 30, Some(Forget { count: STEP, before: any })),
+            (1_740, young, 1 << 20, None),
+            (1_741, young, 1 << 20, Some(Forget { count: 103, before: any })),
+        ] {
+            assert_eq!(forget(count, oldest, max_size, now), expected, "{count} {oldest:?}");
         }
     }
 

@@ -6,10 +6,12 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{JournalError, failed};
+use super::{JournalError, failed, receipts};
 
 /// Version of the tables, kept in `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+/// The oldest version whose rows can be read as they are.
+const READABLE: i64 = 1;
 
 /// The size of a page, in bytes.
 const PAGE: u64 = 4096;
@@ -29,14 +31,15 @@ const TABLES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
-/// Opens the file for writing, and makes its tables if there are none.
+/// Opens the file for writing, makes its tables if there are none, and brings those of an earlier version up to date.
 pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut conn = open(path, flags)?;
     prepare(&mut conn).map_err(failed("preparing the file"))?;
     match version(&conn)? {
         VERSION => {}
-        0 => create(&mut conn).map_err(failed("making the tables"))?,
+        0 => change(&mut conn, &[TABLES, receipts::TABLE]).map_err(failed("making the tables"))?,
+        1 => change(&mut conn, &[receipts::TABLE]).map_err(failed("bringing the tables up to date"))?,
         version => return Err(JournalError::Newer { path: path.to_owned(), version }),
     }
     Ok(conn)
@@ -46,7 +49,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
 pub(super) fn reader(path: &Path) -> Result<Connection, JournalError> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     match version(&conn)? {
-        VERSION => Ok(conn),
+        READABLE..=VERSION => Ok(conn),
         version => Err(JournalError::Newer { path: path.to_owned(), version }),
     }
 }
@@ -73,9 +76,9 @@ fn prepare(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "cell_size_check", true)
 }
 
-fn create(conn: &mut Connection) -> rusqlite::Result<()> {
+fn change(conn: &mut Connection, tables: &[&str]) -> rusqlite::Result<()> {
     let tx = conn.transaction()?;
-    tx.execute_batch(TABLES)?;
+    tables.iter().try_for_each(|tables| tx.execute_batch(tables))?;
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()
 }

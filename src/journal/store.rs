@@ -3,20 +3,22 @@
 //! A store that failed once is not used again: the thread closes it and opens a new one, which believes nothing of what the
 //! failed sync may have left behind. See [`Store::reopen`].
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::acknowledged::Acknowledged;
+use super::dictionary::Dictionary;
 use super::encoding::{self, Layout};
 use super::inbox::{Batch, Output};
 use super::missed::{Previous, Promise};
 use super::reader::unaltered;
+use super::receipt::{Fate, Waiting};
+use super::receipts::{self, Receipts};
 use super::{JournalError, Position, failed, schema};
 use crate::clock::Timestamp;
-use crate::measurement::{Row, Series};
+use crate::measurement::Series;
 use crate::probe::schedule::Schedule;
 
 /// Damaged rows that are kept to be looked at.
@@ -33,6 +35,8 @@ pub(super) struct Counters {
     pub(super) dropped_size: u64,
     /// Rows set aside, ever.
     pub(super) damaged: u64,
+    /// Receipts in the file.
+    pub(super) receipts: u64,
 }
 
 /// The open file.
@@ -54,13 +58,6 @@ pub(super) struct First {
     pub(super) time: Timestamp,
     /// The range that it is in.
     pub(super) range: (Position, Position),
-}
-
-/// The series and layouts of the file.
-#[derive(Default)]
-struct Dictionary {
-    series: HashMap<Series, (i64, String)>,
-    layouts: HashMap<Layout, (i64, String)>,
 }
 
 impl Store {
@@ -118,20 +115,24 @@ impl Store {
         Ok(())
     }
 
-    /// Makes everything of a batch durable, or nothing.
-    pub(super) fn commit(&mut self, batch: &Batch, now: Timestamp) -> Result<(), JournalError> {
+    /// Makes everything of a batch durable, or nothing. Says what became of each row.
+    pub(super) fn commit(&mut self, batch: &Batch, now: Timestamp) -> Result<Vec<Fate>, JournalError> {
         self.try_commit(batch, now).map_err(failed("committing"))
     }
 
-    fn try_commit(&mut self, batch: &Batch, now: Timestamp) -> rusqlite::Result<()> {
+    fn try_commit(&mut self, batch: &Batch, now: Timestamp) -> rusqlite::Result<Vec<Fate>> {
         let tx = Transaction::new(&mut self.conn, rusqlite::TransactionBehavior::Immediate)?;
         let mut counters = self.counters;
         if self.leftovers {
             let left = tx.execute("DELETE FROM row WHERE position > ?1", [self.tip.0 as i64])? as u64;
             counters.rows = counters.rows.saturating_sub(left);
+            counters.receipts = counters.receipts.saturating_sub(receipts::take_out_above(&tx, self.tip)?);
         }
-        insert(&tx, &mut self.dictionary, &batch.rows, self.tip)?;
-        counters.rows += batch.rows.len() as u64;
+        let fates = insert(&tx, &mut self.dictionary, &batch.rows, self.tip, now)?;
+        let stored = || batch.rows.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Stored).map(|(waiting, _)| waiting);
+        let added = stored().count() as u64;
+        counters.rows += added;
+        counters.receipts += stored().filter(|waiting| waiting.receipt().is_some()).count() as u64;
         let moved = set_aside(&tx, batch.damaged.iter(), now)?;
         counters.rows = counters.rows.saturating_sub(moved);
         counters.damaged += moved;
@@ -150,13 +151,13 @@ impl Store {
         keep_counters(&tx, counters)?;
         tx.commit()?;
         self.counters = counters;
-        self.tip.0 += batch.rows.len() as u64;
+        self.tip.0 += added;
         self.leftovers = false;
         if batch.clean {
             // So that a copy of the one file is a whole backup. Whatever keeps it from being done, the rows are durable.
             let _ = schema::checkpoint(&self.conn);
         }
-        Ok(())
+        Ok(fates)
     }
 
     /// The outputs that the file knows. One whose bytes were altered starts over: its rows are sent again.
@@ -243,86 +244,70 @@ impl Store {
         self.counters = counters;
         Ok(deleted)
     }
+
+    /// When the oldest receipt came.
+    pub(super) fn oldest_receipt(&self) -> Result<Option<Timestamp>, JournalError> {
+        receipts::oldest(&self.conn).map_err(failed("looking for the oldest receipt"))
+    }
+
+    /// Forgets the receipts that came before a time, among the oldest `count`.
+    pub(super) fn forget_receipts(&mut self, count: u64, before: Timestamp) -> Result<u64, JournalError> {
+        let mut forget = || {
+            let tx = self.conn.transaction()?;
+            let forgotten = receipts::forget(&tx, count, before)?;
+            let counters = Counters { receipts: self.counters.receipts.saturating_sub(forgotten), ..self.counters };
+            keep_counters(&tx, counters)?;
+            tx.commit()?;
+            self.counters = counters;
+            Ok(forgotten)
+        };
+        forget().map_err(failed("deleting receipts"))
+    }
 }
 
 fn load(conn: &Connection) -> rusqlite::Result<(Dictionary, Counters, Position)> {
-    let mut dictionary = Dictionary::default();
-    for (id, key) in texts(conn, "SELECT id, key, crc FROM series")? {
-        if let Ok(series) = Series::from_key(&key) {
-            dictionary.series.insert(series, (id, key));
-        }
-    }
-    for (id, text) in texts(conn, "SELECT id, text, crc FROM layout")? {
-        if let Some(layout) = Layout::from_text(&text) {
-            dictionary.layouts.insert(layout, (id, text));
-        }
-    }
+    let dictionary = Dictionary::load(conn)?;
     let count = |name| Ok::<_, rusqlite::Error>(meta(conn, name)?.unwrap_or_default() as u64);
     let counters = Counters {
         rows: count("rows")?,
         dropped_memory: count("dropped_memory")?,
         dropped_size: count("dropped_size")?,
         damaged: count("damaged")?,
+        receipts: count("receipts")?,
     };
     let last: Option<i64> = conn.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'row'", [], |row| row.get(0)).optional()?;
     Ok((dictionary, counters, Position(last.unwrap_or_default() as u64)))
 }
 
-/// The texts that were not altered. One that was gets a new entry when it is needed again.
-fn texts(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<(i64, String)>> {
-    let mut statement = conn.prepare(sql)?;
-    let texts = statement.query_map([], |row| {
-        let id = row.get(0)?;
-        Ok(unaltered(row.get_ref(1)?, row.get_ref(2)?).map(|text| (id, text.to_owned())))
-    })?;
-    texts.filter_map(Result::transpose).collect()
-}
-
-/// Positions are given here, not by the database, so that a commit that is repeated uses the same.
-fn insert(tx: &Transaction<'_>, dictionary: &mut Dictionary, rows: &[Row], tip: Position) -> rusqlite::Result<()> {
+/// Rows whose receipt is known are left out. Positions are given here, not by the database, so that a commit that is
+/// repeated uses the same.
+fn insert(
+    tx: &Transaction<'_>,
+    dictionary: &mut Dictionary,
+    rows: &[Waiting],
+    tip: Position,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Fate>> {
+    let mut receipts = Receipts::new(tx)?;
     let mut statement = tx.prepare("INSERT INTO row (position, series, time, layout, crc, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-    for (row, position) in rows.iter().zip(tip.0 + 1..) {
+    let (mut fates, mut position) = (Vec::with_capacity(rows.len()), tip.0 + 1);
+    for waiting in rows {
+        if let Some(receipt) = waiting.receipt()
+            && !receipts.keep(receipt, position, now)?
+        {
+            fates.push(Fate::Known);
+            continue;
+        }
+        let row = &waiting.row;
         let body = encoding::encode(&row.fields);
-        let layout = known_layout(&mut dictionary.layouts, tx, Layout::of(&row.fields))?;
-        let series = known_series(&mut dictionary.series, tx, &row.series)?;
+        let (series, layout) = dictionary.entries(tx, &row.series, Layout::of(&row.fields))?;
         let crc = encoding::checksum(&series.1, &layout.1, row.time, &body);
         // Signed, as SQLite then needs 4 bytes for it instead of 6.
         statement.execute(params![position as i64, series.0, row.time.nanos(), layout.0, crc.cast_signed(), body])?;
+        fates.push(Fate::Stored);
+        position += 1;
     }
-    Ok(())
-}
-
-fn known_series<'a>(
-    all: &'a mut HashMap<Series, (i64, String)>,
-    tx: &Transaction<'_>,
-    series: &Series,
-) -> rusqlite::Result<&'a (i64, String)> {
-    if !all.contains_key(series) {
-        let key = series.key();
-        let id = add(tx, "INSERT INTO series (key, crc) VALUES (?1, ?2)", &key)?;
-        all.insert(series.clone(), (id, key));
-    }
-    Ok(&all[series])
-}
-
-fn known_layout<'a>(
-    all: &'a mut HashMap<Layout, (i64, String)>,
-    tx: &Transaction<'_>,
-    layout: Layout,
-) -> rusqlite::Result<&'a (i64, String)> {
-    Ok(match all.entry(layout) {
-        Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => {
-            let text = new.key().text();
-            let id = add(tx, "INSERT INTO layout (text, crc) VALUES (?1, ?2)", &text)?;
-            new.insert((id, text))
-        }
-    })
-}
-
-fn add(tx: &Transaction<'_>, sql: &str, text: &str) -> rusqlite::Result<i64> {
-    tx.execute(sql, params![text, crc32c::crc32c(text.as_bytes())])?;
-    Ok(tx.last_insert_rowid())
+    Ok(fates)
 }
 
 fn set_aside<'a>(tx: &Transaction<'_>, positions: impl Iterator<Item = &'a u64>, now: Timestamp) -> rusqlite::Result<u64> {
@@ -356,7 +341,7 @@ fn keep_schedule(tx: &Transaction<'_>, dictionary: &mut Dictionary, promises: &[
     tx.execute("DELETE FROM schedule", [])?;
     let mut statement = tx.prepare("INSERT INTO schedule (series, interval, phase, since, until) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for Promise { series, schedule, since, until } in promises {
-        let id = known_series(&mut dictionary.series, tx, series)?.0;
+        let id = dictionary.series(tx, series)?.0;
         let (interval, phase) = (crate::clock::nanos(schedule.interval()), crate::clock::nanos(schedule.phase()));
         statement.execute(params![id, interval, phase, since.nanos(), until.map(Timestamp::nanos)])?;
     }
@@ -367,7 +352,8 @@ fn keep_counters(tx: &Transaction<'_>, counters: Counters) -> rusqlite::Result<(
     keep_meta(tx, "rows", counters.rows as i64)?;
     keep_meta(tx, "dropped_memory", counters.dropped_memory as i64)?;
     keep_meta(tx, "dropped_size", counters.dropped_size as i64)?;
-    keep_meta(tx, "damaged", counters.damaged as i64)
+    keep_meta(tx, "damaged", counters.damaged as i64)?;
+    keep_meta(tx, "receipts", counters.receipts as i64)
 }
 
 fn keep_meta(tx: &Transaction<'_>, name: &str, value: i64) -> rusqlite::Result<()> {

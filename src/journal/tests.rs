@@ -9,6 +9,8 @@ use super::export::{ExportError, Filter, Format, export};
 use super::testing::{ping_row, row, settings};
 use super::*;
 
+mod receipts;
+
 const EPOCH: i64 = 1_700_000_000_000_000_000;
 
 fn at(seconds: i64) -> Timestamp {
@@ -94,9 +96,9 @@ fn a_second_qosd_is_refused() {
 fn a_journal_of_a_later_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), Mode::Inline));
-    sqlite(dir.path()).pragma_update(None, "user_version", 2).unwrap();
+    sqlite(dir.path()).pragma_update(None, "user_version", 3).unwrap();
     let refused = Journal::open(dir.path(), settings(), Clock::system(), Mode::Inline).err().unwrap();
-    assert!(matches!(refused, JournalError::Newer { version: 2, .. }), "{refused}");
+    assert!(matches!(refused, JournalError::Newer { version: 3, .. }), "{refused}");
 }
 
 #[tokio::test]
@@ -235,7 +237,7 @@ async fn who_waits_behind_more_than_a_commit_takes_is_told_that_the_disk_takes_n
 fn rows_that_a_failed_commit_left_behind_are_written_anew_in_their_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = folder::own(dir.path()).unwrap().file;
-    let batch = |times| inbox::Batch { rows: rows(times), ..Default::default() };
+    let batch = |times| inbox::Batch { rows: rows(times).into_iter().map(Waiting::from).collect(), ..Default::default() };
     let mut store = Store::open(&path, 1 << 30).unwrap();
     store.commit(&batch(0..10), at(0)).unwrap();
     store.commit(&batch(10..15), at(0)).unwrap();

@@ -15,6 +15,7 @@ use super::folder::Owned;
 use super::inbox::{Batch, Inbox};
 use super::missed::Previous;
 use super::reader::Reader;
+use super::receipt::Fate;
 use super::retention::{self, Facts, Step};
 use super::store::Store;
 use super::{JournalError, Position, Stats};
@@ -159,12 +160,12 @@ impl Engine {
         // A panic must not cost the rows, so the batch stays out here.
         let result = catch_unwind(AssertUnwindSafe(|| self.write(&batch, now.unix)));
         match result.unwrap_or_else(|_| Err(JournalError::Panicked)) {
-            Ok(()) => self.succeeded(batch, now.unix),
+            Ok(fates) => self.succeeded(batch, &fates, now.unix),
             Err(error) => self.failed(batch, &error, now.mono),
         }
     }
 
-    fn write(&mut self, batch: &Batch, now: Timestamp) -> Result<(), JournalError> {
+    fn write(&mut self, batch: &Batch, now: Timestamp) -> Result<Vec<Fate>, JournalError> {
         let tip = *self.shared.tip.borrow();
         let max_size = held(&self.shared.inbox).settings.max_size;
         let store = if let Some(store) = &mut self.store {
@@ -176,16 +177,17 @@ impl Engine {
             self.store.insert(Store::reopen(self.shared.path(), max_size, tip)?)
         };
         store.limit(max_size)?;
-        if batch.is_empty() { Ok(()) } else { store.commit(batch, now) }
+        if batch.is_empty() { Ok(Vec::new()) } else { store.commit(batch, now) }
     }
 
-    fn succeeded(&mut self, batch: Batch, now: Timestamp) {
+    fn succeeded(&mut self, batch: Batch, fates: &[Fate], now: Timestamp) {
         if self.failing.take().is_some() {
             let lost = batch.dropped;
             tracing::info!(rows = batch.rows.len(), lost, "journal takes rows again");
         }
         held(&self.shared.inbox).settled();
         self.publish();
+        batch.rows.iter().zip(fates).for_each(|(waiting, fate)| waiting.decide(*fate));
         for ticket in batch.tickets {
             // Whoever gave up waiting needs no answer.
             let _ = ticket.send(Ok(()));
@@ -234,6 +236,7 @@ impl Engine {
         stats.dropped_memory = counters.dropped_memory;
         stats.dropped_size = counters.dropped_size;
         stats.damaged = counters.damaged;
+        stats.receipts = counters.receipts;
         stats.failing = None;
         stats.bytes = bytes.unwrap_or(stats.bytes);
         stats.oldest = first.map_or(stats.oldest, |first| first.map(|first| first.time));
@@ -254,6 +257,8 @@ impl Engine {
             // A reader of another process is in the way. Deleting would only make the write-ahead file longer.
             return Ok(false);
         }
+        let forget = retention::forget(store.counters().receipts, store.oldest_receipt()?, settings.max_size, now);
+        let forgotten = forget.map_or(Ok(0), |forget| store.forget_receipts(forget.count, forget.before))?;
         let first = store.first(&delivered)?;
         let facts = Facts {
             bytes: store.bytes()?,
@@ -275,7 +280,7 @@ impl Engine {
                 lost
             }
         };
-        Ok(deleted > 0)
+        Ok(deleted + forgotten > 0)
     }
 
     fn tell_loss(&mut self, rows: u64) {

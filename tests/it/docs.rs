@@ -9,6 +9,7 @@ use qosd::clock::Timestamp;
 use qosd::config::{self, Config, Env};
 use qosd::influxdb::line::line;
 use qosd::measurement::{FieldInfo, FieldType, Row};
+use qosd::mesh::collector;
 use qosd::probe::ping::report::finding;
 use qosd::probe::ping::run::{Stamps, Tally};
 use qosd::probe::{COMMON_FIELDS, KINDS, Naming, Outcome, Skip};
@@ -21,7 +22,8 @@ const SHIPPED: &str = include_str!("../../config/qosd.toml");
 fn fields() -> impl Iterator<Item = FieldInfo> {
     let kinds = KINDS.iter().flat_map(|kind| kind.fields());
     let counters = KINDS.iter().flat_map(|kind| kind.open().counters()).map(|(field, _)| field.info());
-    COMMON_FIELDS.iter().chain(kinds).chain(vitals::FIELDS).copied().chain(counters)
+    let mesh = collector::rows::FIELDS.iter().chain(collector::status::FIELDS);
+    COMMON_FIELDS.iter().chain(kinds).chain(vitals::FIELDS).chain(mesh).copied().chain(counters)
 }
 
 fn word(kind: FieldType) -> &'static str {

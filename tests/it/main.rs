@@ -12,6 +12,7 @@ mod http;
 mod http_tls;
 mod influxdb_client;
 mod iperf3;
+mod mesh_store;
 mod migrating;
 mod pipeline;
 mod refused_field;
