@@ -4,6 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use qosd::probe::KINDS;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
+
+use crate::daemon::Home;
 
 /// The key of all.
 pub(crate) const KEY: &str = "s3cret-of-all";
@@ -53,7 +56,7 @@ pub(crate) fn surface(dir: &Path) -> Arc<Surface> {
 pub(crate) struct Serving {
     pub(crate) address: SocketAddr,
     pub(crate) surface: Arc<Surface>,
-    pub(crate) dir: TempDir,
+    _dir: TempDir,
     handle: actix_web::dev::ServerHandle,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -73,7 +76,7 @@ impl Serving {
                 serving.server.await.unwrap();
             });
         });
-        Self { address, surface, dir, handle: handle.recv().unwrap(), thread: Some(thread) }
+        Self { address, surface, _dir: dir, handle: handle.recv().unwrap(), thread: Some(thread) }
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -246,18 +249,37 @@ fn a_wrong_method_is_told_the_right_one() {
 /// M7.
 #[test]
 fn hostile_bodies_are_refused_within_limits() {
-    let serving = Serving::start("", Deadlines::default());
+    // A process of its own, so that its memory is its own.
+    let dir = tempfile::tempdir().unwrap();
+    settings(dir.path(), "");
+    let (socket, files) = (dir.path().join("collector.sock"), dir.path().display());
+    let listen = format!("listen = 'unix:{}'", socket.display());
+    let home = Home::new(&format!("[collector]\n{listen}\nprobes = '{files}/probes.json'\napi_key_file = '{files}/api_key'\n"));
+    let daemon = home.start();
+    daemon.until(|| UnixStream::connect(&socket).is_ok());
+    let ask = |bytes: &[u8]| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        // It may be refused before all of it is written.
+        let _ = stream.write_all(bytes);
+        Answer::read(&read_all(&mut stream)).status
+    };
     let post = |head: &str, body: &[u8]| {
         let head = format!("POST {RESULTS} HTTP/1.1\r\nhost: h\r\nconnection: close\r\nx-api-key: {KEY}\r\n{head}\r\n");
-        serving.ask(&[head.as_bytes(), body].concat()).status
+        ask(&[head.as_bytes(), body].concat())
     };
     let chunked = |body: &[u8]| [format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n0\r\n\r\n"].concat();
-    let whole = |body: &[u8]| serving.post(body).status;
+    let whole = |body: &[u8]| ask(&request("POST", RESULTS, &[("x-api-key", KEY)], body));
+    let rss = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.status()["pid"])).unwrap();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")?.trim().parse::<u64>().ok());
+        kib.unwrap() << 10
+    };
+    assert_eq!(whole(&results(&[item(json!({}))])), 200);
+    let before = rss();
     assert_eq!(post("content-length: 10000000\r\n", b""), 413, "before any of it came");
     assert_eq!(post("transfer-encoding: chunked\r\n", &chunked(&vec![b' '; 10_000_000])), 413);
     assert_eq!(post("content-length: 18446744073709551616\r\n", b""), 400);
-    let rss = || qosd::vitals::usage().unwrap().rss_bytes;
-    let before = rss();
     let deep = [b"{\"source\":\"a\",\"probes\":".as_slice(), &[b'['; 100_000], &[b']'; 100_000], b"}"].concat();
     assert_eq!(whole(&deep), 422, "one item, which is none");
     assert_eq!(whole(&[b'['; 100_000]), 400);
@@ -272,7 +294,8 @@ fn hostile_bodies_are_refused_within_limits() {
     assert_eq!(whole(&results(&vec![item(json!({})); 1000])), 200, "what a mesh may have");
     let more = rss().saturating_sub(before);
     assert!(more <= 8 << 20, "{more} bytes more");
-    assert_eq!(serving.count(Count::Items), 1000);
+    assert_eq!(daemon.status()["collector"]["items"], 1001);
+    daemon.stop();
 }
 
 /// M8.

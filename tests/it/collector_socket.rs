@@ -37,7 +37,7 @@ async fn probes(connect: impl FnOnce() -> std::io::Result<Box<dyn ReadWrite>> + 
         let mut stream = connect().ok()?;
         stream.write_all(&list()).ok()?;
         let answer = read_all(&mut stream);
-        (!answer.is_empty()).then(|| Answer::read(&answer).json()["probes"].as_array().unwrap().len())
+        answer.starts_with(b"HTTP/1.1 200 ").then(|| Answer::read(&answer).json()["probes"].as_array().unwrap().len())
     });
     asked.await.unwrap()
 }
