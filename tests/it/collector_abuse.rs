@@ -13,6 +13,7 @@ use qosd::mesh::collector::server::Deadlines;
 use serde_json::json;
 
 use crate::collector::{Answer, KEY, RESULTS, Serving, item, read_all, request, results};
+use crate::smuggling::smuggling;
 
 /// From where the attacks come.
 const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -87,7 +88,8 @@ fn m2_guessing_keys_is_slow_and_slows_nobody_else() {
     let guess = request("GET", "/api/v1/conf/probes", &[("x-api-key", "guess")], b"");
     let begun = Instant::now();
     let p99 = thread::scope(|scope| {
-        for _ in 0..2 {
+        // They share the cores with the server: more of them would only slow themselves.
+        for _ in 0..short_or_long(1, 2) {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let Ok(mut stream) = serving.connect_from(ATTACKER) else { continue };
@@ -101,7 +103,7 @@ fn m2_guessing_keys_is_slow_and_slows_nobody_else() {
                 }
             });
         }
-        let p99 = p99(&serving, short_or_long(500, 5000));
+        let p99 = p99(&serving, short_or_long(500, 2000));
         stop.store(true, Ordering::Relaxed);
         p99
     });
@@ -162,7 +164,7 @@ fn connections(serving: &Serving) -> u64 {
 fn wait(done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not come");
+        assert!(begun.elapsed() < Duration::from_mins(1), "it does not come");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -201,12 +203,37 @@ fn m11_whoever_does_not_read_the_answer_is_let_go() {
     wait(|| connections(&serving) == 0);
 }
 
+/// M20.
+#[test]
+fn m20_five_hundred_agents_at_once_are_answered_within_a_second() {
+    let serving = Serving::start("", Deadlines::default());
+    let round = request("POST", RESULTS, &[("x-api-key", KEY)], &results(&vec![item(json!({})); 20]));
+    let (agents, gate) = (500, AtomicBool::new(false));
+    let mut took: Vec<Duration> = thread::scope(|scope| {
+        let ask = || {
+            wait(|| gate.load(Ordering::Relaxed));
+            let begun = Instant::now();
+            assert_eq!(serving.ask(&round).status, 200);
+            begun.elapsed()
+        };
+        let agents: Vec<_> = (0..agents).map(|_| scope.spawn(ask)).collect();
+        gate.store(true, Ordering::Relaxed);
+        agents.into_iter().map(|agent| agent.join().unwrap()).collect()
+    });
+    took.sort_unstable();
+    let p99 = took[agents * 99 / 100 - 1];
+    println!("M20: {agents} agents at once, p99 {p99:?}");
+    assert_eq!(serving.count(Count::Items), agents as u64 * 20);
+    assert!(p99 <= Duration::from_secs(1), "{p99:?}");
+}
+
 /// M13. A request that two servers could read as different ones is answered with 400 or not at all; what is hidden in it
 /// is never seen.
 #[test]
 fn m13_nothing_can_be_hidden_in_a_request() {
     let serving = Serving::start("", Deadlines { body: Duration::from_secs(1), head: Duration::from_secs(1), ..Deadlines::default() });
-    for (name, bytes) in smuggling(RESULTS) {
+    let hidden = String::from_utf8(results(&[item(json!({}))])).unwrap();
+    for (name, bytes) in smuggling(RESULTS, KEY, &hidden) {
         let mut stream = serving.connect();
         let _ = stream.write_all(&bytes);
         // Fails if it is closed already.
@@ -217,50 +244,6 @@ fn m13_nothing_can_be_hidden_in_a_request() {
     }
     assert_eq!((serving.count(Count::Items), serving.count(Count::WrongKey)), (0, 0));
     assert_eq!(serving.post(&results(&[item(json!({}))])).status, 200, "it serves on");
-}
-
-/// Requests that hide another one, each with its name.
-pub(crate) fn smuggling(path: &str) -> Vec<(&'static str, Vec<u8>)> {
-    let post = String::from_utf8(results(&[item(json!({}))])).unwrap();
-    let hidden = format!("POST {path} HTTP/1.1\r\nHost: h\r\nX-API-Key: {KEY}\r\nContent-Length: {}\r\n\r\n{post}", post.len());
-    let whole = format!("POST {path} HTTP/1.1\r\nHost: h\r\nX-API-Key: {KEY}\r\n");
-    let length = hidden.len();
-    let chunked = format!("0\r\n\r\n{hidden}");
-    let with = |headers: &str, body: &str| format!("{whole}{headers}\r\n{body}").into_bytes();
-    vec![
-        ("CL.TE", with(&format!("Content-Length: {}\r\nTransfer-Encoding: chunked\r\n", chunked.len()), &chunked)),
-        ("TE.CL", with(&format!("Transfer-Encoding: chunked\r\nContent-Length: {}\r\n", chunked.len()), &chunked)),
-        ("CL 0 and TE", with("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", &chunked)),
-        ("CL twice", with(&format!("Content-Length: 0\r\nContent-Length: {length}\r\n"), &hidden)),
-        ("CL twice, the same", with(&format!("Content-Length: {length}\r\nContent-Length: {length}\r\n"), &hidden)),
-        ("CL list", with(&format!("Content-Length: 0, {length}\r\n"), &hidden)),
-        ("CL with a sign", with(&format!("Content-Length: +{length}\r\n"), &hidden)),
-        ("CL negative", with("Content-Length: -1\r\n", &hidden)),
-        ("CL in hex", with("Content-Length: 0x10\r\n", &hidden)),
-        ("space before colon, TE", with("Transfer-Encoding : chunked\r\n", &chunked)),
-        ("space before colon, CL", with(&format!("Content-Length : {length}\r\n"), &hidden)),
-        ("tab before colon", with("Transfer-Encoding\t: chunked\r\n", &chunked)),
-        ("TE xchunked", with("Transfer-Encoding: xchunked\r\n", &chunked)),
-        ("TE twice", with("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", &chunked)),
-        ("TE list", with("Transfer-Encoding: chunked, identity\r\n", &chunked)),
-        ("TE identity", with("Transfer-Encoding: identity\r\n", &chunked)),
-        ("TE quoted", with("Transfer-Encoding: \"chunked\"\r\n", &chunked)),
-        ("TE with a vertical tab", with("Transfer-Encoding: \x0bchunked\r\n", &chunked)),
-        ("obs-fold", with("Transfer-Encoding:\r\n chunked\r\n", &chunked)),
-        ("obs-fold of another header", with("X: y\r\n Transfer-Encoding: chunked\r\n", &chunked)),
-        ("header with NUL", with("X: a\0b\r\n", &hidden)),
-        ("header with a bare CR", with(&format!("X: a\rContent-Length: {length}\r\n"), &hidden)),
-        ("chunk size with a sign", with("Transfer-Encoding: chunked\r\n", &format!("+5\r\nhello\r\n{chunked}"))),
-        ("chunk size too large", with("Transfer-Encoding: chunked\r\n", &format!("fffffffffffffffff\r\nhello\r\n{chunked}"))),
-        ("chunk without its end", with("Transfer-Encoding: chunked\r\n", &format!("5\r\nhelloXX{chunked}"))),
-        (
-            "HTTP/1.0 with TE",
-            format!("POST {path} HTTP/1.0\r\nX-API-Key: {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}").into_bytes(),
-        ),
-        ("no host", format!("POST {path} HTTP/1.1\r\nX-API-Key: {KEY}\r\nContent-Length: {length}\r\n\r\n{hidden}").into_bytes()),
-        ("two hosts", with(&format!("Host: other\r\nContent-Length: {length}\r\n"), &hidden)),
-        ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
-    ]
 }
 
 /// M14.
@@ -276,6 +259,6 @@ fn m14_a_stranger_cannot_speak_for_others_and_a_proxy_can() {
     let proxied = Serving::start("trusted_proxies = ['127.0.0.0/8']", Deadlines::default());
     assert!(addresses.iter().all(|from| guess(&proxied, from) == 403));
     // What a client wrote before the proxy's own word does not count.
-    let last = (0..60).map(|n| guess(&proxied, &format!("203.0.113.{n}, 192.0.2.1"))).last();
-    assert_eq!((last, guess(&proxied, "192.0.2.2")), (Some(429), 403));
+    let statuses: Vec<u16> = (0..60).map(|n| guess(&proxied, &format!("203.0.113.{n}, 192.0.2.1"))).collect();
+    assert_eq!((statuses[0], statuses[59], guess(&proxied, "192.0.2.2")), (403, 429, 403));
 }

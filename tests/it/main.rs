@@ -20,6 +20,7 @@ mod responder;
 mod running;
 mod scripted_server;
 mod service;
+mod smuggling;
 mod supervision;
 mod toy;
 mod writer;

@@ -10,7 +10,10 @@ mod bed_itself;
 mod delivery;
 mod http;
 mod iperf3;
+mod nginx;
 mod ping;
 mod reload;
 #[path = "../it/scripted_server.rs"]
 mod scripted_server;
+#[path = "../it/smuggling.rs"]
+mod smuggling;
