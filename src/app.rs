@@ -14,7 +14,7 @@ use crate::config::{self, Config, Env, Problems};
 use crate::influxdb;
 use crate::journal::{Journal, JournalError, Mode};
 use crate::measurement::{Row, Series};
-use crate::mesh::collector;
+use crate::mesh::collector::{self, Collector, CollectorParts, Surface};
 use crate::probe::actor::{Probe, ProbeParts, RowSink};
 use crate::probe::iperf3;
 use crate::probe::ledger::{Counts, Ledger};
@@ -81,7 +81,8 @@ pub struct Parts {
     outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
     iperf3_server: watch::Sender<Option<iperf3::server::Settings>>,
     responder: watch::Sender<Option<responder::Settings>>,
-    collector_store: Arc<collector::store::Store>,
+    collector: watch::Sender<Option<collector::Settings>>,
+    surface: Arc<Surface>,
     draining: watch::Sender<bool>,
     started: Moment,
 }
@@ -105,7 +106,8 @@ impl Parts {
             outputs: watch::Sender::new(Arc::new(outputs(&config))),
             iperf3_server: watch::Sender::new(config.iperf3_server.clone()),
             responder: watch::Sender::new(config.responder.clone()),
-            collector_store: collector_store(&config, &journal, &clock, &board),
+            collector: watch::Sender::new(config.collector.clone()),
+            surface: surface(&journal, &board, &clock),
             config: Mutex::new(config),
             ledgers: options.kinds.iter().map(|kind| (kind.name(), Arc::default())).collect(),
             options,
@@ -154,7 +156,12 @@ impl Parts {
         });
         let responder = ResponderParts { settings: self.responder.subscribe(), clock: self.clock.clone() };
         let responder = Child::new("responder", probe_policy, Placement::OwnThread, move || Ok(Responder::new(responder.clone())));
-        std::iter::once(writer).chain(probes).chain([server, responder]).collect()
+        std::iter::once(writer).chain(probes).chain([server, responder, self.collector(probe_policy)]).collect()
+    }
+
+    fn collector(&self, policy: Policy) -> Child {
+        let parts = CollectorParts { settings: self.collector.subscribe(), surface: Arc::clone(&self.surface), clock: self.clock.clone() };
+        Child::new("collector", policy, Placement::OwnThread, move || Ok(Collector::new(parts.clone())))
     }
 
     fn iperf3_server(&self, load: Load, policy: Policy) -> Child {
@@ -243,7 +250,12 @@ impl Parts {
                 true
             }
         });
-        self.collector_store.configure(new.collector.as_ref());
+        self.collector.send_if_modified(|collector| {
+            *collector != new.collector && {
+                collector.clone_from(&new.collector);
+                true
+            }
+        });
         *lock(&self.config_status) = config_status(&self.options, self.clock.now().unix);
         let log = new.log.clone();
         if log.format != lock(&self.config).log.format {
@@ -299,18 +311,19 @@ impl Parts {
         let config = lock(&self.config);
         let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.statuses.all());
         let late = |(kind, ledger): &(&'static str, Arc<Mutex<Ledger>>)| Some((*kind, lock(ledger).take_lateness_p99_ms()?));
+        let collector = self.surface.front().map(|_| ("collector", self.surface.counters()));
+        let counters: Vec<_> = self.engines.iter().map(|(kind, engines)| (*kind, engines.counters())).chain(collector).collect();
         let vitals = Vitals {
             skipped: &self.board.skipped(),
             lateness_p99_ms: &self.ledgers.iter().filter_map(late).collect::<Vec<_>>(),
             agent: &config.agent.name,
             slots: self.slots(),
             roster: &roster,
-            counters: &self.engines.iter().map(|(kind, engines)| (*kind, engines.counters())).collect::<Vec<_>>(),
+            counters: &counters,
             abandoned: self.view.abandoned(),
             queue_dropped: self.outlet.dropped(),
             journal: &journal,
             outputs: &outputs,
-            collector: self.collector_store.counts(),
             usage: vitals::usage(),
         };
         vitals.rows(time)
@@ -332,7 +345,7 @@ impl Parts {
             "queue_dropped": self.outlet.dropped(),
             "journal": self.journal.stats(),
             "outputs": self.statuses.all(),
-            "collector": self.collector_store.status(),
+            "collector": self.surface.status(),
             "series": self.board.series(now.unix),
         })
     }
@@ -350,15 +363,15 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn outputs(config: &Config) -> Vec<OutputSpec> {
-    config.influxdb.iter().map(|(name, settings)| influxdb::output(name, settings.clone())).collect()
+/// The collector, as its callers see it. What it stores goes to the board like all rows.
+fn surface(journal: &Journal, board: &Board, clock: &Clock) -> Arc<Surface> {
+    let board = board.clone();
+    let store = collector::Store::new(journal.clone(), clock.clone(), Arc::new(move |row| board.observe(row)));
+    Arc::new(Surface::new(Arc::new(store), clock.clone()))
 }
 
-fn collector_store(config: &Config, journal: &Journal, clock: &Clock, board: &Board) -> Arc<collector::store::Store> {
-    let board = board.clone();
-    let store = collector::store::Store::new(journal.clone(), clock.clone(), Arc::new(move |row| board.observe(row)));
-    store.configure(config.collector.as_ref());
-    Arc::new(store)
+fn outputs(config: &Config) -> Vec<OutputSpec> {
+    config.influxdb.iter().map(|(name, settings)| influxdb::output(name, settings.clone())).collect()
 }
 
 fn config_status(options: &Options, now: Timestamp) -> ConfigStatus {

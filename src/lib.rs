@@ -23,6 +23,8 @@ pub mod writer;
 
 pub mod influxdb;
 
+pub mod web;
+
 pub mod mesh;
 
 pub mod responder;

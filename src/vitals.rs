@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::journal;
 use crate::measurement::{Counter, Field, FieldInfo, Fields, QOSD, Row, Series};
-use crate::mesh::collector;
 use crate::probe::Skip;
 use crate::probe::ledger::Counts;
 use crate::supervisor::roster::Roster;
@@ -104,8 +103,6 @@ pub struct Vitals<'a> {
     pub journal: &'a journal::Stats,
     /// The outputs.
     pub outputs: &'a [OutputStatus],
-    /// What the collector counts, if this is one.
-    pub collector: Option<collector::status::Counts>,
     /// Resident memory and CPU time of this process.
     pub usage: Option<Usage>,
 }
@@ -157,7 +154,6 @@ impl Vitals<'_> {
         }
         fields.integer(JOURNAL_WAITING, self.journal.waiting).integer(JOURNAL_DROPPED_MEMORY, self.journal.dropped_memory);
         fields.integer(JOURNAL_DROPPED_SIZE, self.journal.dropped_size).integer(JOURNAL_DAMAGED, self.journal.damaged);
-        fields.extend(self.collector.map(|counts| counts.fields()).unwrap_or_default());
         if let Some(usage) = self.usage {
             fields.integer(RSS_BYTES, usage.rss_bytes).float(CPU_SECONDS, usage.cpu.as_secs_f64());
         }

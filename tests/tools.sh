@@ -60,12 +60,14 @@ provide influxd usr/bin/influxd influxdb
 provide victoria-metrics usr/bin/victoria-metrics victoria-metrics
 provide nft usr/sbin/nft nftables libnftables1 libnftnl11 libmnl0 libjansson4 libxtables12 libedit2 libbsd0
 provide iperf3 usr/bin/iperf3 iperf3 libiperf0 libsctp1
+provide nginx usr/sbin/nginx nginx libpcre2-8-0 libssl3 zlib1g libcrypt1
 provide ip bin/ip iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2
 provide tc sbin/tc iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2 libxtables12
 
 try "$tools/bin/influxd" version
 try "$tools/bin/victoria-metrics" -version
 try "$tools/bin/iperf3" --version
+try "$tools/bin/nginx" -v
 try "$tools/bin/ip" -Version
 try "$tools/bin/tc" -Version
 try "$tools/bin/nft" --version

@@ -3,8 +3,10 @@
 //! The existing server indexes every key, so all of them are always written, `null` where there is nothing; the existing
 //! client leaves some out, so both are read alike.
 
+use std::fmt;
 use std::net::IpAddr;
 
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::list::{MOST, Name, Proto};
@@ -106,14 +108,51 @@ impl Received {
         struct Envelope<'a> {
             source: Name,
             #[serde(borrow)]
-            probes: Vec<&'a serde_json::value::RawValue>,
+            probes: Items<'a>,
         }
         let Envelope { source, probes } = serde_json::from_slice(bytes).map_err(|error| BadPost::Form(error.to_string()))?;
-        if probes.len() > MOST {
-            return Err(BadPost::TooMany(probes.len()));
+        if probes.count > MOST {
+            return Err(BadPost::TooMany(probes.count));
         }
-        let items = probes.into_iter().enumerate().map(|(index, item)| read_item(index, item)).collect();
+        let items = probes.first.into_iter().enumerate().map(|(index, item)| read_item(index, item)).collect();
         Ok(Self { source, items })
+    }
+}
+
+/// The items as text. Those that are too many are counted and not kept: they may be a million.
+struct Items<'a> {
+    first: Vec<&'a serde_json::value::RawValue>,
+    count: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+
+        impl<'de> Visitor<'de> for Each {
+            type Value = Items<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of results")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                let mut first = Vec::new();
+                while first.len() < MOST {
+                    match items.next_element()? {
+                        Some(item) => first.push(item),
+                        None => break,
+                    }
+                }
+                let mut count = first.len();
+                while count >= MOST && items.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Items { first, count })
+            }
+        }
+
+        deserializer.deserialize_seq(Each)
     }
 }
 
@@ -272,6 +311,9 @@ mod tests {
         for bad in ["", "7", "{}", r#"{"source":"a b","probes":[]}"#, r#"{"source":"a","probes":[],"x":1}"#, twice, &many] {
             assert!(Received::read(bad.as_bytes()).is_err(), "{}", bad.get(..20).unwrap_or(bad));
         }
+        let exactly = |items: usize| Received::read(json!({ "source": "a", "probes": vec![1; items] }).to_string().as_bytes());
+        assert_eq!(exactly(MOST).unwrap().items.len(), MOST);
+        assert_eq!(exactly(500_000), Err(BadPost::TooMany(500_000)));
         assert!(Received::read(&[0xff, 0xfe]).is_err());
         assert!(Received::read("[".repeat(100_000).as_bytes()).is_err());
         let deep = format!(r#"{{"source":"a","probes":[{}{}]}}"#, "[".repeat(100_000), "]".repeat(100_000));

@@ -15,9 +15,9 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::line::{Line, Patience};
 use super::settings::Settings;
 use crate::payload::Payload;
+use crate::web::line::{Line, Patience};
 
 /// Threads that serve.
 const WORKERS: usize = 2;

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, as it should")]
 #![allow(clippy::print_stdout, reason = "figures that `--nocapture` shows")]
 
+mod collector;
+mod collector_abuse;
+mod collector_socket;
 mod command_line;
 mod config;
 mod daemon;
@@ -20,6 +23,7 @@ mod responder;
 mod running;
 mod scripted_server;
 mod service;
+mod smuggling;
 mod supervision;
 mod toy;
 mod writer;

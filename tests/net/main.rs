@@ -13,9 +13,12 @@ mod iperf3;
 mod limits;
 mod mesh;
 mod mesh_load;
+mod nginx;
 mod panels;
 mod ping;
 mod refused_field;
 mod reload;
 #[path = "../it/scripted_server.rs"]
 mod scripted_server;
+#[path = "../it/smuggling.rs"]
+mod smuggling;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::measurement::{Field, FieldInfo, Fields};
+use crate::measurement::{Counter, Field, FieldInfo};
 
 const POSTS: Field<i64> = Field::integer("collector_posts");
 const STORED: Field<i64> = Field::integer("collector_stored");
@@ -36,13 +36,17 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// As fields.
-    pub fn fields(&self) -> Fields {
-        let mut fields = Fields::new();
-        fields.integer(POSTS, self.posts).integer(STORED, self.stored).integer(DUPLICATES, self.duplicates);
-        fields.integer(REJECTED, self.rejected).integer(NOT_DURABLE, self.not_durable);
-        fields.integer(ABSENT, self.absent).integer(PASSED_OVER, self.passed_over);
-        fields
+    /// For qosd's own rows.
+    pub fn counters(&self) -> [Counter; 7] {
+        [
+            (POSTS, self.posts),
+            (STORED, self.stored),
+            (DUPLICATES, self.duplicates),
+            (REJECTED, self.rejected),
+            (NOT_DURABLE, self.not_durable),
+            (ABSENT, self.absent),
+            (PASSED_OVER, self.passed_over),
+        ]
     }
 }
 

@@ -9,8 +9,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::rt::net::TcpStream;
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -50,12 +49,18 @@ struct Inner {
 
 impl Line {
     /// Watches a connection from now on.
-    pub fn watch(stream: &TcpStream, patience: Patience) -> io::Result<Self> {
+    pub fn watch(stream: &impl AsFd, patience: Patience) -> io::Result<Self> {
         let socket = Socket::from(stream.as_fd().try_clone_to_owned()?);
         let now = Instant::now();
         let due = Rc::new(Cell::new(now + patience.stalled));
         let watch = actix_web::rt::spawn(cut_off(socket, Rc::clone(&due)));
         Ok(Self(Rc::new(Inner { patience, due, request_due: Cell::new(now + patience.longest), watch })))
+    }
+
+    /// Cuts off a connection that nobody is going to watch.
+    pub fn cut(stream: &impl AsFd) {
+        // Fails only when it is gone already.
+        let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Both);
     }
 
     /// A request begins.
