@@ -32,6 +32,7 @@ pub mod vitals;
 
 pub mod backoff;
 pub mod clock;
+pub mod outgoing;
 pub mod payload;
 pub mod privileges;
 pub mod resolve;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::OK;
 use crate::config::Env;
+use crate::mesh::agent::standing::AgentStatus;
 use crate::status::server::STATUS_PATH;
 use crate::status::{ConfigStatus, SeriesStatus, age};
 
@@ -31,6 +32,7 @@ struct Report {
     slots: Slots,
     journal: Journal,
     outputs: Vec<Output>,
+    mesh: Option<AgentStatus>,
     series: Vec<SeriesStatus>,
 }
 
@@ -114,9 +116,31 @@ fn show(report: &Report) -> String {
             output.name, output.delivered, output.pending, output.held
         ));
     }
+    lines.extend(report.mesh.iter().flat_map(mesh));
     lines.push(String::new());
     lines.push(series(&report.series));
     lines.join("\n")
+}
+
+fn mesh(agent: &AgentStatus) -> Vec<String> {
+    let AgentStatus { collector, name, peers, count, interval, spacing, .. } = agent;
+    let list = agent.age_s.map_or_else(
+        || "no list yet".to_owned(),
+        |old| {
+            let stale = if agent.stale { ", stale" } else { "" };
+            let listed = if agent.listed == Some(false) { ", which this agent is not in" } else { "" };
+            format!("list of {} ago{stale}{listed}: {peers} peers", age(Duration::from_secs_f64(old)))
+        },
+    );
+    let asked = agent.asked.as_ref().map(|asked| format!(" (asked for: {asked}; kept within max_rate)")).unwrap_or_default();
+    let mut lines = vec![format!("mesh: {name} at {collector}; {list}; {count} packets every {interval}, {spacing} apart{asked}")];
+    lines.extend(agent.error.iter().map(|why| format!("mesh: failing: {why}")));
+    if agent.refused > 0 {
+        lines.push(format!("mesh: {} entries of the list are not measured, such as {}", agent.refused, agent.refusals.join("; ")));
+    }
+    let why = agent.lost_why.as_deref().unwrap_or_default();
+    lines.extend((agent.lost > 0).then(|| format!("mesh: the collector did not take {} results: {why}", agent.lost)));
+    lines
 }
 
 fn series(all: &[SeriesStatus]) -> String {
