@@ -75,6 +75,7 @@ pub(crate) struct State {
 pub(crate) struct Collector {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
+    listener: TcpListener,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -88,32 +89,25 @@ impl Collector {
     fn start_on(address: SocketAddr, state: Arc<Mutex<State>>) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::clone(&state);
+        let (shared, listening) = (Arc::clone(&state), listener.try_clone().unwrap());
         let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(stream) = stream else { continue };
-                // An empty list is the way to say that it is over.
-                if Arc::strong_count(&shared) == 1 {
-                    return;
-                }
+            while let Ok((stream, _)) = listening.accept() {
                 serve(stream, &shared);
             }
         });
-        Self { address, state, thread: Some(thread) }
+        Self { address, state, listener, thread: Some(thread) }
     }
 
     /// Goes away: its port refuses connections. What it has and saw is kept.
     pub(crate) fn stop(mut self) -> Stopped {
-        let stopped = Stopped { address: self.address, state: Arc::new(Mutex::new(std::mem::take(&mut *self.lock()))) };
         self.end();
-        stopped
+        Stopped { address: self.address, state: Arc::clone(&self.state) }
     }
 
     fn end(&mut self) {
         let Some(thread) = self.thread.take() else { return };
-        self.state = Arc::default();
-        // Wakes it; if it cannot be reached its thread has ended.
-        drop(TcpStream::connect(self.address));
+        // Whoever waits for a connection is woken, in whatever namespace it is.
+        socket2::SockRef::from(&self.listener).shutdown(std::net::Shutdown::Both).unwrap();
         let _ = thread.join();
     }
 

@@ -178,7 +178,7 @@ fn every_post_has_every_key_its_slot_and_the_results_of_that_slot_alone() {
     assert_eq!(actix_rt::System::new().block_on(output.send(body)), Verdict::Accepted);
     let posted = collector.stored();
     assert_eq!(posted.iter().map(|posted| posted.slot).collect::<Vec<_>>(), [Some(1), Some(2)]);
-    let items: Vec<_> = posted.iter().flat_map(|posted| posted.items()).collect();
+    let items: Vec<_> = posted.iter().flat_map(crate::existing_collector::Posted::items).collect();
     let figures = |n: usize| ["name", "pinged", "ping_loss", "ping_avg", "ping_jitter"].map(|key| items[n][key].clone());
     assert_eq!(figures(0), [json!("a"), json!(true), json!(0.0), json!(1.0), json!(0.0)]);
     assert_eq!(figures(1), [json!("b"), json!(false), json!(1.0), json!(null), json!(null)]);

@@ -8,8 +8,11 @@
 mod bed;
 mod bed_itself;
 mod delivery;
+#[path = "../it/existing_collector.rs"]
+mod existing_collector;
 mod http;
 mod iperf3;
+mod mesh;
 mod ping;
 mod reload;
 #[path = "../it/scripted_server.rs"]

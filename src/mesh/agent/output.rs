@@ -202,7 +202,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::mesh::wire::{Received, Said};
+    use crate::mesh::wire::{Received, Rtt, Said};
     use crate::probe::ping::report::finding;
     use crate::probe::ping::run::Tally;
     use crate::probe::{Finding, Naming, Skip};
@@ -257,7 +257,7 @@ mod tests {
         ];
         let received = Received::read(posts(&rows)[0].1.as_bytes()).unwrap();
         let said: Vec<_> = received.items.into_iter().map(|item| item.unwrap().1).collect();
-        assert!(matches!(said[0], Said::Measured { loss: 0.0, rtt: Some(rtt) } if rtt.min == 10.0 && rtt.max == 40.0));
+        assert!(matches!(said[0], Said::Measured { loss: 0.0, rtt: Some(Rtt { min: 10.0, max: 40.0, .. }) }), "{said:?}");
         assert_eq!(said[1..], [Said::Measured { loss: 1.0, rtt: None }, Said::Nothing]);
     }
 
