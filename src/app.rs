@@ -308,6 +308,8 @@ impl Parts {
     fn vitals(&self, time: Timestamp) -> Vec<Row> {
         let config = lock(&self.config);
         let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.statuses.all());
+        let mesh = self.desk.status().map(|status| ("mesh", status.counters()));
+        let kinds = self.engines.iter().map(|(kind, engines)| (*kind, engines.counters()));
         let late = |(kind, ledger): &(&'static str, Arc<Mutex<Ledger>>)| Some((*kind, lock(ledger).take_lateness_p99_ms()?));
         let vitals = Vitals {
             skipped: &self.board.skipped(),
@@ -315,7 +317,7 @@ impl Parts {
             agent: &config.agent.name,
             slots: self.slots(),
             roster: &roster,
-            counters: &self.engines.iter().map(|(kind, engines)| (*kind, engines.counters())).collect::<Vec<_>>(),
+            counters: &kinds.chain(mesh).collect::<Vec<_>>(),
             abandoned: self.view.abandoned(),
             queue_dropped: self.outlet.dropped(),
             journal: &journal,

@@ -63,7 +63,8 @@ fn plural(word: &str, n: usize) -> String {
 }
 
 fn costs(config: &Config, kinds: usize) -> String {
-    let total = |of: fn(&crate::probe::Assignment) -> f64| config.assignments.iter().map(|assignment| of(assignment)).sum::<f64>();
+    // A sum of nothing is negative zero, which would be shown so.
+    let total = |of: fn(&crate::probe::Assignment) -> f64| 0.0 + config.assignments.iter().map(|assignment| of(assignment)).sum::<f64>();
     let packets = total(|assignment| assignment.cost.packets_per_second);
     let bytes = total(|assignment| assignment.cost.bytes_per_day);
     let measured = total(|assignment| DAY.as_secs_f64() / assignment.schedule.interval().as_secs_f64());

@@ -21,7 +21,7 @@ const SHIPPED: &str = include_str!("../../config/qosd.toml");
 fn fields() -> impl Iterator<Item = FieldInfo> {
     let kinds = KINDS.iter().flat_map(|kind| kind.fields());
     let counters = KINDS.iter().flat_map(|kind| kind.open().counters()).map(|(field, _)| field.info());
-    COMMON_FIELDS.iter().chain(kinds).chain(vitals::FIELDS).copied().chain(counters)
+    COMMON_FIELDS.iter().chain(kinds).chain(vitals::FIELDS).chain(qosd::mesh::agent::standing::FIELDS).copied().chain(counters)
 }
 
 fn word(kind: FieldType) -> &'static str {

@@ -13,6 +13,7 @@ use super::plan::{Basis, Here, Plan, Unplannable, plan};
 use super::rollout::Rollout;
 use super::settings::Settings;
 use crate::clock::{Moment, Timestamp};
+use crate::measurement::{Counter, Field, FieldInfo};
 use crate::mesh::list::Taken;
 use crate::mesh::schedule::Ping;
 use crate::probe::{AnyKind, Assignment};
@@ -20,6 +21,14 @@ use crate::settings::units::show_duration;
 
 /// How often the file on disk is written anew although the list is the same, so that its age stays about right.
 const KEPT_FOR: Duration = Duration::from_hours(1);
+
+const PEERS: Field<i64> = Field::integer("mesh_peers");
+const REFUSED: Field<i64> = Field::integer("mesh_refused");
+const STALE: Field<i64> = Field::integer("mesh_stale");
+const LOST: Field<i64> = Field::integer("mesh_lost");
+
+/// What is counted of an agent, in rows of measurement `qosd`.
+pub const FIELDS: &[FieldInfo] = &[PEERS.info(), REFUSED.info(), STALE.info(), LOST.info()];
 
 /// What is known, and what follows.
 #[derive(Default)]
@@ -73,6 +82,13 @@ pub struct AgentStatus {
     pub lost: u64,
     /// The last reason for that.
     pub lost_why: Option<String>,
+}
+
+impl AgentStatus {
+    /// The same as figures.
+    pub fn counters(&self) -> Vec<Counter> {
+        vec![(PEERS, self.peers as u64), (REFUSED, self.refused as u64), (STALE, u64::from(self.stale)), (LOST, self.lost)]
+    }
 }
 
 /// What people are told.
