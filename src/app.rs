@@ -14,12 +14,14 @@ use crate::config::{self, Config, Env, Problems};
 use crate::influxdb;
 use crate::journal::{Journal, JournalError, Mode};
 use crate::measurement::{Row, Series};
+use crate::mesh;
+use crate::mesh::agent::actor::{Agent, AgentParts, Desk};
 use crate::mesh::collector::{self, Collector, CollectorParts, Surface};
 use crate::probe::actor::{Probe, ProbeParts, RowSink};
 use crate::probe::iperf3;
 use crate::probe::ledger::{Counts, Ledger};
 use crate::probe::load::Load;
-use crate::probe::{AnyKind, Assignment, EngineSource, Finding, Shared, Skip};
+use crate::probe::{AnyKind, EngineSource, Finding, Shared, Skip};
 use crate::resolve::Resolver;
 use crate::responder::{self, Responder, ResponderParts};
 use crate::status::{Board, ConfigStatus};
@@ -29,8 +31,10 @@ use crate::supervisor::policy::Policy;
 use crate::vitals::{self, Vitals};
 use crate::writer::{Intake, Outlet, OutputSpec, Statuses, Writer, WriterParts, queue};
 
+mod plan;
 mod service;
 
+use plan::Planner;
 pub use service::{Ended, run};
 
 /// Rows that may wait for the writer, while it is being restarted.
@@ -77,12 +81,14 @@ pub struct Parts {
     statuses: Statuses,
     view: View,
     engines: Vec<(&'static str, Arc<dyn EngineSource>)>,
-    plan: watch::Sender<Arc<Vec<Arc<Assignment>>>>,
+    planner: Planner,
     outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
     iperf3_server: watch::Sender<Option<iperf3::server::Settings>>,
     responder: watch::Sender<Option<responder::Settings>>,
     collector: watch::Sender<Option<collector::Settings>>,
     surface: Arc<Surface>,
+    mesh: watch::Sender<Option<mesh::agent::Settings>>,
+    desk: Desk,
     draining: watch::Sender<bool>,
     started: Moment,
 }
@@ -99,11 +105,15 @@ impl Parts {
         let (outlet, intake) = queue(QUEUE);
         let started = clock.now();
         let board = Board::default();
-        board.schedule(config.assignments.iter().map(|assignment| &assignment.series));
+        let desk = desk(&options, &config, clock.clone());
+        // With the list on disk slots go on from the first moment, whether the collector is there or not.
+        let listed = desk.follow(config.mesh.as_ref()).unwrap_or_default();
         Ok(Self {
             config_status: Mutex::new(config_status(&options, started.unix)),
-            plan: watch::Sender::new(Arc::new(config.assignments.clone())),
-            outputs: watch::Sender::new(Arc::new(outputs(&config))),
+            planner: Planner::new(config.assignments.clone(), listed, board.clone(), journal.clone()),
+            outputs: watch::Sender::new(Arc::new(outputs(&config, &desk))),
+            mesh: watch::Sender::new(config.mesh.clone()),
+            desk,
             iperf3_server: watch::Sender::new(config.iperf3_server.clone()),
             responder: watch::Sender::new(config.responder.clone()),
             collector: watch::Sender::new(config.collector.clone()),
@@ -124,7 +134,7 @@ impl Parts {
         })
     }
 
-    /// The actors: the writer, one for each kind, and the server for the tests of others.
+    /// The actors: the writer, one for each kind, the server for the tests of others, the responder, and the agent of a mesh.
     fn children(&self, resolver: &Resolver, probe_policy: Policy) -> Vec<Child> {
         let (outlet, board) = (self.outlet.clone(), self.board.clone());
         let sink: RowSink = Arc::new(move |row| outlet.send(row));
@@ -148,7 +158,7 @@ impl Parts {
                 engines: Arc::clone(engines),
                 shared: shared.clone(),
                 ledger: Arc::clone(ledger),
-                plan: self.plan.subscribe(),
+                plan: self.planner.subscribe(),
                 sink: Arc::clone(&sink),
                 draining: self.draining.subscribe(),
             };
@@ -156,12 +166,23 @@ impl Parts {
         });
         let responder = ResponderParts { settings: self.responder.subscribe(), clock: self.clock.clone() };
         let responder = Child::new("responder", probe_policy, Placement::OwnThread, move || Ok(Responder::new(responder.clone())));
-        std::iter::once(writer).chain(probes).chain([server, responder, self.collector(probe_policy)]).collect()
+        std::iter::once(writer).chain(probes).chain([server, responder, self.agent(probe_policy), self.collector(probe_policy)]).collect()
     }
 
     fn collector(&self, policy: Policy) -> Child {
         let parts = CollectorParts { settings: self.collector.subscribe(), surface: Arc::clone(&self.surface), clock: self.clock.clone() };
         Child::new("collector", policy, Placement::OwnThread, move || Ok(Collector::new(parts.clone())))
+    }
+
+    fn agent(&self, policy: Policy) -> Child {
+        let planner = self.planner.clone();
+        let parts = AgentParts {
+            settings: self.mesh.subscribe(),
+            desk: self.desk.clone(),
+            measure: Arc::new(move |assignments| planner.mesh(assignments)),
+            random: Arc::new(rand::random),
+        };
+        Child::new("mesh", policy, Placement::OwnThread, move || Ok(Agent::new(parts.clone())))
     }
 
     fn iperf3_server(&self, load: Load, policy: Policy) -> Child {
@@ -188,9 +209,9 @@ impl Parts {
         let skipped = |(series, time): (Series, Timestamp)| Row { series, time, fields: Finding::skipped(Skip::Restart).into_fields(None) };
         let gap = missed.gap.map(|gap| vitals::gap(&lock(&self.config).agent.name, gap));
         self.journal.append(missed.slots.into_iter().map(skipped).chain(gap).collect());
-        self.note_schedule();
+        self.planner.note();
         // The ledgers go on where the account of the missed slots ends: the actors are not there yet.
-        let plan = self.plan.borrow().clone();
+        let plan = self.planner.now();
         for (kind, ledger) in &self.ledgers {
             let own: Vec<_> = plan.iter().filter(|assignment| assignment.kind == *kind).cloned().collect();
             let mut ledger = lock(ledger);
@@ -200,11 +221,6 @@ impl Parts {
             ledger.assign(&own, now);
         }
         Ok(())
-    }
-
-    fn note_schedule(&self) {
-        let plan = self.plan.borrow().clone();
-        self.journal.scheduled(plan.iter().map(|assignment| (assignment.series.clone(), assignment.schedule)).collect());
     }
 
     /// Reads the config again and applies what changed; with any problem nothing changes.
@@ -227,17 +243,9 @@ impl Parts {
 
     fn apply(&self, new: Config) -> config::Log {
         self.journal.configure(new.journal.clone());
-        self.board.schedule(new.assignments.iter().map(|assignment| &assignment.series));
-        let assignments = Arc::new(new.assignments.clone());
-        self.plan.send_if_modified(|plan| {
-            *plan != assignments && {
-                *plan = Arc::clone(&assignments);
-                true
-            }
-        });
-        self.note_schedule();
+        self.planner.config(new.assignments.clone());
         // The writer finds out itself which outputs changed; one with a new secret is tried at once.
-        self.outputs.send_replace(Arc::new(outputs(&new)));
+        self.outputs.send_replace(Arc::new(outputs(&new, &self.desk)));
         self.iperf3_server.send_if_modified(|server| {
             *server != new.iperf3_server && {
                 server.clone_from(&new.iperf3_server);
@@ -253,6 +261,12 @@ impl Parts {
         self.collector.send_if_modified(|collector| {
             *collector != new.collector && {
                 collector.clone_from(&new.collector);
+                true
+            }
+        });
+        self.mesh.send_if_modified(|mesh| {
+            *mesh != new.mesh && {
+                mesh.clone_from(&new.mesh);
                 true
             }
         });
@@ -310,16 +324,17 @@ impl Parts {
     fn vitals(&self, time: Timestamp) -> Vec<Row> {
         let config = lock(&self.config);
         let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.statuses.all());
+        let mesh = self.desk.status().map(|status| ("mesh", status.counters()));
+        let kinds = self.engines.iter().map(|(kind, engines)| (*kind, engines.counters()));
         let late = |(kind, ledger): &(&'static str, Arc<Mutex<Ledger>>)| Some((*kind, lock(ledger).take_lateness_p99_ms()?));
         let collector = self.surface.front().map(|_| ("collector", self.surface.counters()));
-        let counters: Vec<_> = self.engines.iter().map(|(kind, engines)| (*kind, engines.counters())).chain(collector).collect();
         let vitals = Vitals {
             skipped: &self.board.skipped(),
             lateness_p99_ms: &self.ledgers.iter().filter_map(late).collect::<Vec<_>>(),
             agent: &config.agent.name,
             slots: self.slots(),
             roster: &roster,
-            counters: &counters,
+            counters: &kinds.chain(mesh).chain(collector).collect::<Vec<_>>(),
             abandoned: self.view.abandoned(),
             queue_dropped: self.outlet.dropped(),
             journal: &journal,
@@ -346,6 +361,7 @@ impl Parts {
             "journal": self.journal.stats(),
             "outputs": self.statuses.all(),
             "collector": self.surface.status(),
+            "mesh": self.desk.status(),
             "series": self.board.series(now.unix),
         })
     }
@@ -353,7 +369,7 @@ impl Parts {
     /// One line on how things are.
     fn summary(&self) -> String {
         let slots = self.slots();
-        let series = self.plan.borrow().len();
+        let series = self.planner.now().len();
         let pending: u64 = self.statuses.all().iter().map(|output| output.pending).sum();
         format!("{series} series, {} rows, {} skipped, {pending} to deliver", slots.rows, slots.skipped)
     }
@@ -370,8 +386,21 @@ fn surface(journal: &Journal, board: &Board, clock: &Clock) -> Arc<Surface> {
     Arc::new(Surface::new(Arc::new(store), clock.clone()))
 }
 
-fn outputs(config: &Config) -> Vec<OutputSpec> {
-    config.influxdb.iter().map(|(name, settings)| influxdb::output(name, settings.clone())).collect()
+fn outputs(config: &Config, desk: &Desk) -> Vec<OutputSpec> {
+    let mesh = config.mesh.iter().map(|settings| mesh::agent::output::output(settings.clone(), &config.agent.name, desk.losses.clone()));
+    config.influxdb.iter().map(|(name, settings)| influxdb::output(name, settings.clone())).chain(mesh).collect()
+}
+
+fn desk(options: &Options, config: &Config, clock: Clock) -> Desk {
+    Desk {
+        agent: config.agent.name.clone(),
+        folder: config.agent.data_dir.clone(),
+        kind: options.kinds.iter().find(|kind| kind.name() == mesh::agent::plan::KIND).copied(),
+        here: mesh::agent::here::here,
+        clock,
+        losses: mesh::agent::output::Losses::default(),
+        standing: Arc::default(),
+    }
 }
 
 fn config_status(options: &Options, now: Timestamp) -> ConfigStatus {

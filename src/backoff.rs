@@ -16,6 +16,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// One whose first ceiling is a second.
+    pub const fn from_a_second() -> Self {
+        Self { failures: 1 }
+    }
+
     /// One more failure: how long to wait. `fraction` is a random number in `0.0..1.0`.
     pub fn fail(&mut self, fraction: f64) -> Duration {
         let ceiling = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);

@@ -18,6 +18,7 @@ pub mod check;
 mod export;
 mod http;
 mod iperf3;
+mod mesh;
 mod oneshot;
 mod ping;
 mod status;
@@ -58,6 +59,8 @@ enum Command {
     Status(status::Arguments),
     /// Rows out of the journal, oldest first
     Export(export::Arguments),
+    /// What this node does in its mesh
+    Mesh(mesh::Arguments),
 }
 
 /// Runs a command line; the result is the exit status of the process.
@@ -84,6 +87,7 @@ fn dispatch(cli: Cli, env: Env) -> u8 {
         Command::Http(arguments) => Ok(http::run(&arguments)),
         Command::Status(arguments) => status::run(&config, &env, &arguments),
         Command::Export(arguments) => export::run(&config, &env, &arguments),
+        Command::Mesh(arguments) => mesh::run(&config, &env, &arguments),
     };
     outcome.unwrap_or_else(|error| {
         complain(&format!("{error:#}"));

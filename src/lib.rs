@@ -34,6 +34,7 @@ pub mod vitals;
 
 pub mod backoff;
 pub mod clock;
+pub mod outgoing;
 pub mod payload;
 pub mod privileges;
 pub mod resolve;

@@ -93,7 +93,7 @@ pub struct Vitals<'a> {
     pub lateness_p99_ms: &'a [(&'static str, f64)],
     /// The actors.
     pub roster: &'a Roster,
-    /// What kinds of probe count beside their rows.
+    /// What actors count beside their rows, by their names.
     pub counters: &'a [(&'static str, Vec<Counter>)],
     /// Threads left behind.
     pub abandoned: usize,

@@ -187,7 +187,7 @@ impl Service {
             return Ended::Asked;
         }
         self.systemd.ready(&self.parts.summary());
-        tracing::info!(series = self.parts.plan.borrow().len(), "qosd is ready");
+        tracing::info!(series = self.parts.planner.now().len(), "qosd is ready");
         match self.main_loop().await {
             Turn::Stop(signal) => {
                 tracing::info!(signal, "qosd stops");

@@ -42,15 +42,18 @@ fn report(path: &Path, config: &Config, kinds: usize, show: bool) -> String {
 fn summary(path: &Path, config: &Config, kinds: usize) -> Vec<String> {
     let mut lines = vec![format!("{}: ok, agent {}", path.display(), config.agent.name)];
     let series = config.assignments.len();
-    if series == 0 {
+    if series == 0 && config.mesh.is_none() {
         lines.push("no probes: nothing will be measured".to_owned());
     } else {
-        let outputs = match config.influxdb.len() {
+        let outputs = match config.influxdb.len() + usize::from(config.mesh.is_some()) {
             0 => "no output: rows stay in the journal".to_owned(),
             n => format!("{n} {}", plural("output", n)),
         };
         lines.push(format!("{} {}, {series} series; {outputs}", config.probes, plural("probe", config.probes)));
         lines.push(costs(config, kinds));
+    }
+    if let Some(mesh) = &config.mesh {
+        lines.push(format!("the mesh comes on top: what the collector's list asks for, but never more than {} packets/s", mesh.max_rate.0));
     }
     lines
 }
@@ -60,12 +63,14 @@ fn plural(word: &str, n: usize) -> String {
 }
 
 fn costs(config: &Config, kinds: usize) -> String {
-    let total = |of: fn(&crate::probe::Assignment) -> f64| config.assignments.iter().map(|assignment| of(assignment)).sum::<f64>();
+    // A sum of nothing is negative zero, which would be shown so.
+    let total = |of: fn(&crate::probe::Assignment) -> f64| 0.0 + config.assignments.iter().map(|assignment| of(assignment)).sum::<f64>();
     let packets = total(|assignment| assignment.cost.packets_per_second);
     let bytes = total(|assignment| assignment.cost.bytes_per_day);
     let measured = total(|assignment| DAY.as_secs_f64() / assignment.schedule.interval().as_secs_f64());
     // qosd's own: one for itself, one for each actor (the writer and the kinds) and each output.
-    let own = (2 + kinds + config.influxdb.len()) as f64 * DAY.as_secs_f64() / vitals::INTERVAL.as_secs_f64();
+    let own = (2 + kinds + config.influxdb.len() + usize::from(config.mesh.is_some())) as f64 * DAY.as_secs_f64()
+        / vitals::INTERVAL.as_secs_f64();
     let rows = measured + own;
     let days = config.journal.max_size as f64 / (rows * ROW_BYTES);
     format!(

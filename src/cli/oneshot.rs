@@ -64,7 +64,7 @@ pub(super) fn finish(rows: Result<Vec<Row>, String>, output: Output, columns: &[
 }
 
 /// Shows rows, `columns` of them in a table: title and field.
-fn show(rows: &[Row], output: Output, columns: &[(&str, &str)]) -> io::Result<()> {
+pub(super) fn show(rows: &[Row], output: Output, columns: &[(&str, &str)]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match output {
         Output::Table => writeln!(out, "{}", table(rows, columns))?,

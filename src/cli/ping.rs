@@ -20,7 +20,7 @@ use crate::probe::{Assignment, Engine, Member};
 use crate::settings::units::show_duration;
 
 /// The columns of the table, and the fields they show.
-const COLUMNS: &[(&str, &str)] = &[
+pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("address", "address"),
     ("result", "result"),
     ("sent", "ping_sent"),
@@ -130,7 +130,8 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
     oneshot::finish(rows, arguments.output, COLUMNS)
 }
 
-async fn measure(assignments: &[Arc<Assignment>], watched: bool) -> Result<Vec<Row>, String> {
+/// One run of each, all at one time.
+pub(super) async fn measure(assignments: &[Arc<Assignment>], watched: bool) -> Result<Vec<Row>, String> {
     let shared = oneshot::shared();
     let clock = shared.clock.clone();
     let engine = PingEngine::new(Arc::new(Lent::open()), shared)?;
@@ -138,9 +139,11 @@ async fn measure(assignments: &[Arc<Assignment>], watched: bool) -> Result<Vec<R
         actix_rt::spawn(drive);
     }
     let progress = watched.then(|| Rc::new(Progress::default()));
+    let time = clock.now().unix;
     let runs = assignments.iter().filter_map(|assignment| Some((assignment, assignment.job::<Job>()?))).map(|(assignment, job)| {
-        let (engine, progress, time) = (engine.clone(), progress.clone(), clock.now().unix);
+        let (engine, progress) = (engine.clone(), progress.clone());
         async move {
+            tokio::time::sleep(assignment.offset).await;
             let finding = engine.measure(&job, progress.map(|progress| progress.watch(assignment, &job))).await;
             Row { series: assignment.series.clone(), time, fields: finding.into_fields(None) }
         }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::OK;
 use crate::config::{self, DEFAULT_PATH, Env};
+use crate::mesh::agent::standing::AgentStatus;
 use crate::mesh::collector::status::CollectorStatus;
 use crate::status::server::STATUS_PATH;
 use crate::status::{ConfigStatus, SeriesStatus, age};
@@ -39,6 +40,7 @@ struct Report {
     journal: Journal,
     outputs: Vec<Output>,
     collector: Option<CollectorStatus>,
+    mesh: Option<AgentStatus>,
     series: Vec<SeriesStatus>,
 }
 
@@ -155,6 +157,7 @@ fn show(report: &Report) -> String {
         ));
     }
     lines.extend(report.collector.iter().flat_map(collector));
+    lines.extend(report.mesh.iter().flat_map(mesh));
     lines.push(String::new());
     lines.push(series(&report.series));
     lines.join("\n")
@@ -183,6 +186,27 @@ fn collector(status: &CollectorStatus) -> Vec<String> {
     }
     let more = status.sources.len().saturating_sub(SOURCES);
     lines.extend((more > 0).then(|| format!("  … and {more} more")));
+    lines
+}
+
+fn mesh(agent: &AgentStatus) -> Vec<String> {
+    let AgentStatus { collector, name, peers, count, interval, spacing, .. } = agent;
+    let list = agent.age_s.map_or_else(
+        || "no list yet".to_owned(),
+        |old| {
+            let stale = if agent.stale { ", stale" } else { "" };
+            let listed = if agent.listed == Some(false) { ", which this agent is not in" } else { "" };
+            format!("list of {} ago{stale}{listed}: {peers} peers", age(Duration::from_secs_f64(old)))
+        },
+    );
+    let asked = agent.asked.as_ref().map(|asked| format!(" (asked for: {asked}; kept within max_rate)")).unwrap_or_default();
+    let mut lines = vec![format!("mesh: {name} at {collector}; {list}; {count} packets every {interval}, {spacing} apart{asked}")];
+    lines.extend(agent.error.iter().map(|why| format!("mesh: failing: {why}")));
+    if agent.refused > 0 {
+        lines.push(format!("mesh: {} entries of the list are not measured, such as {}", agent.refused, agent.refusals.join("; ")));
+    }
+    let why = agent.lost_why.as_deref().unwrap_or_default();
+    lines.extend((agent.lost > 0).then(|| format!("mesh: the collector did not take {} results: {why}", agent.lost)));
     lines
 }
 

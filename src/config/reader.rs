@@ -32,6 +32,9 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
     let iperf3_server = reader.iperf3_server();
     let mesh = reader.mesh(&source);
     let collector = reader.collector();
+    if mesh.is_some() {
+        reader.names_of_the_mesh(&influxdb);
+    }
     let (probes, assignments) = reader.probes(kinds, &source);
     reader.unknown(kinds);
     let Reader { effective, problems, .. } = reader;
@@ -137,6 +140,20 @@ impl<'a> Reader<'a> {
     fn collector(&mut self) -> Option<mesh::collector::Settings> {
         let (table, folders) = (self.sections.remove("collector")?, self.folders());
         self.finish("collector", mesh::collector::Settings::read(table, &folders))
+    }
+
+    /// The agent of a mesh measures and posts under names of its own.
+    fn names_of_the_mesh(&mut self, influxdb: &BTreeMap<String, influxdb::Settings>) {
+        let (kind, probe, output) = (mesh::agent::plan::KIND, mesh::agent::plan::PROBE, mesh::agent::output::NAME);
+        let is_probe = match self.sections.get(kind).map(|section| &section.kind) {
+            Some(ValueKind::Table(probes)) => probes.contains_key(probe),
+            _ => false,
+        };
+        let taken = [(is_probe, format!("{kind}.{probe}")), (influxdb.contains_key(output), format!("influxdb.{output}"))];
+        for (_, key) in taken.into_iter().filter(|(taken, _)| *taken) {
+            let message = "this name belongs to the agent of [mesh], choose another".to_owned();
+            self.report(&key, vec![KeyProblem::new("", message)]);
+        }
     }
 
     /// Keeps what a section that reads its own files gives back.

@@ -3,23 +3,14 @@
 //! The rule behind the table: only 204 proves that rows are stored; only 400 and 422 speak about the rows; everything
 //! else is about the server or the config, and keeps them.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 
 use super::conflict::{self, Named, Said};
 use crate::clock::Timestamp;
-use crate::secret::redact;
+use crate::outgoing::{retry_after, told};
 use crate::writer::Verdict;
 use crate::writer::part::{Conflict, RefusedField};
-
-/// The shortest wait that a server may ask for.
-pub const RETRY_AFTER_LEAST: Duration = Duration::from_secs(1);
-/// The longest wait that a server may ask for.
-pub const RETRY_AFTER_MOST: Duration = Duration::from_mins(5);
-/// The most characters of an answer that are kept as the reason.
-const LONGEST_REASON: usize = 300;
 
 /// Judges a whole answer. `body` may be cut off; `secrets` are taken out of it, in case the server repeats them.
 pub fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp, secrets: &[String]) -> Verdict {
@@ -43,33 +34,9 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestam
     }
 }
 
-/// The wait asked for, clamped: seconds or a date, also in the past. None if it is neither.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
-        text.parse::<f64>().ok().filter(|seconds| seconds.is_finite())?
-    } else {
-        let date = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-        date.as_secs_f64() - Duration::from_nanos(u64::try_from(now.nanos()).unwrap_or(0)).as_secs_f64()
-    };
-    let (least, most) = (RETRY_AFTER_LEAST.as_secs_f64(), RETRY_AFTER_MOST.as_secs_f64());
-    Some(Duration::from_secs_f64(seconds.clamp(least, most)))
-}
-
-/// What the server said, for people: one short line without control characters and without secrets.
+/// What the server said, for people.
 fn reason(status: StatusCode, body: &[u8], secrets: &[String]) -> String {
-    let said = redact(&message(body), secrets);
-    let mut line: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.retain(|c| !c.is_control());
-    if let Some((end, _)) = line.char_indices().nth(LONGEST_REASON) {
-        line.truncate(end);
-        line.push('…');
-    }
-    let status = match status.canonical_reason() {
-        Some(name) => format!("{} {name}", status.as_u16()),
-        None => status.as_u16().to_string(),
-    };
-    if line.is_empty() { status } else { format!("{status}: {line}") }
+    told(status, &message(body), secrets)
 }
 
 /// `InfluxDB` 1 says `{"error"}`, 2 and 3 `{"message"}` or `{"error"}` with what is wrong with each line; a proxy says what
@@ -85,6 +52,8 @@ fn message(body: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::RETRY_AFTER;
+
     use super::*;
 
     /// 2026-01-01T00:00:00Z

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 
 use super::answer;
 use super::settings::{Api, Settings};
 use crate::clock::Clock;
+use crate::outgoing::{self, Trust, capped};
 use crate::secret::redact;
 use crate::settings::explain;
 use crate::writer::Verdict;
@@ -58,7 +59,9 @@ impl Client {
     /// A client for these settings. Connects to nothing yet.
     pub fn new(settings: &Settings, clock: Clock) -> Result<Self, ClientError> {
         let url = write_url(settings)?;
-        let http = http(url.scheme() == "https").map_err(|error| ClientError::Setup(explain(&error)))?;
+        let tls = if url.scheme() == "https" { Trust::System } else { Trust::NoTls };
+        let builder = outgoing::builder(tls).pool_max_idle_per_host(1).pool_idle_timeout(KEEP_ALIVE);
+        let http = builder.build().map_err(|error| ClientError::Setup(explain(&error)))?;
         let (headers, secrets) = credentials(&http, &url, settings)?;
         let (gzip, timeout) = (settings.gzip, settings.timeout);
         Ok(Self { http, url, headers, gzip, timeout, clock, secrets, may_be_stale: Cell::new(false) })
@@ -95,34 +98,8 @@ impl Client {
     async fn attempt(&self, body: Bytes) -> Result<Answer, reqwest::Error> {
         let response = self.http.post(self.url.clone()).headers(self.headers.clone()).body(body).send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Answer { status, headers, body: capped(response).await? })
+        Ok(Answer { status, headers, body: capped(response, ANSWER_CAP).await? })
     }
-}
-
-/// The body, up to the cap.
-async fn capped(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while body.len() < ANSWER_CAP
-        && let Some(chunk) = response.chunk().await?
-    {
-        body.extend_from_slice(&chunk[..chunk.len().min(ANSWER_CAP - body.len())]);
-    }
-    Ok(body)
-}
-
-/// An HTTP client that goes where it is told: no proxy from the environment, no redirect, no retry of its own.
-fn http(tls: bool) -> Result<reqwest::Client, reqwest::Error> {
-    crate::tls::install_provider();
-    let builder = reqwest::Client::builder()
-        .user_agent(concat!("qosd/", env!("CARGO_PKG_VERSION")))
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .pool_max_idle_per_host(1)
-        .pool_idle_timeout(KEEP_ALIVE);
-    // Without TLS no root certificates are loaded: small systems have none.
-    if tls { builder.build() } else { builder.tls_certs_only([]).build() }
 }
 
 fn write_url(settings: &Settings) -> Result<Url, ClientError> {

@@ -204,6 +204,9 @@ impl Scheduler {
     /// One run, whatever comes of it.
     async fn run_slot(self: Rc<Self>, due: Due) {
         let Due { assignment, slot, clock_step_ms, .. } = due;
+        if !assignment.offset.is_zero() {
+            tokio::time::sleep_until(self.parts.shared.clock.instant(slot.due + assignment.offset)).await;
+        }
         let (engine, began) = (Rc::clone(&self.engine), self.now().mono);
         let running = async { engine.run(&assignment, slot).await };
         let limit = assignment.longest + RUN_GRACE;

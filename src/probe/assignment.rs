@@ -19,6 +19,8 @@ pub struct Assignment {
     pub schedule: Schedule,
     /// The longest that a run may take, from its slot to its row.
     pub longest: Duration,
+    /// How long after its slot a run begins, so that many series can share their slots without sending all at once.
+    pub offset: Duration,
     /// What it costs.
     pub cost: Cost,
     job: Arc<dyn AnyJob>,
@@ -28,7 +30,7 @@ impl Assignment {
     /// What a kind has planned.
     pub fn new<J: PartialEq + Send + Sync + 'static>(kind: &'static str, planned: Planned<J>) -> Self {
         let Planned { series, schedule, longest, cost, job } = planned;
-        Self { series, kind, schedule, longest, cost, job: Arc::new(job) }
+        Self { series, kind, schedule, longest, offset: Duration::ZERO, cost, job: Arc::new(job) }
     }
 
     /// The job, for the kind that made it.
@@ -40,7 +42,8 @@ impl Assignment {
 /// Equal assignments need no restart: the same series, at the same times, doing the same.
 impl PartialEq for Assignment {
     fn eq(&self, other: &Self) -> bool {
-        self.series == other.series && self.schedule == other.schedule && self.longest == other.longest && self.job.same(&*other.job)
+        let times = |of: &Self| (of.schedule, of.longest, of.offset);
+        self.series == other.series && times(self) == times(other) && self.job.same(&*other.job)
     }
 }
 

@@ -26,10 +26,15 @@ pub(crate) struct Home(TempDir);
 impl Home {
     /// With this config; `[agent]` is added.
     pub(crate) fn new(config: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let agent = format!("[agent]\nname = \"rome-1\"\ndata_dir = \"{}\"\n", dir.path().join("data").display());
-        fs::write(dir.path().join("qosd.toml"), agent + config).unwrap();
-        Self(dir)
+        let home = Self(tempfile::tempdir().unwrap());
+        home.replace(config);
+        home
+    }
+
+    /// Replaces the config.
+    pub(crate) fn replace(&self, config: &str) {
+        let agent = format!("[agent]\nname = \"rome-1\"\ndata_dir = \"{}\"\n", self.0.path().join("data").display());
+        fs::write(self.config(), agent + config).unwrap();
     }
 
     /// The config file.

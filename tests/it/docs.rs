@@ -9,7 +9,7 @@ use qosd::clock::Timestamp;
 use qosd::config::{self, Config, Env};
 use qosd::influxdb::line::line;
 use qosd::measurement::{FieldInfo, FieldType, Row};
-use qosd::mesh::collector;
+use qosd::mesh::{self, collector};
 use qosd::probe::ping::report::finding;
 use qosd::probe::ping::run::{Stamps, Tally};
 use qosd::probe::{COMMON_FIELDS, KINDS, Naming, Outcome, Skip};
@@ -22,7 +22,8 @@ const SHIPPED: &str = include_str!("../../config/qosd.toml");
 fn fields() -> impl Iterator<Item = FieldInfo> {
     let kinds = KINDS.iter().flat_map(|kind| kind.fields());
     let counters = KINDS.iter().flat_map(|kind| kind.open().counters()).map(|(field, _)| field.info());
-    let mesh = collector::rows::FIELDS.iter().chain(collector::status::FIELDS).copied().chain(collector::counts::fields());
+    let collector = collector::rows::FIELDS.iter().chain(collector::status::FIELDS).copied().chain(collector::counts::fields());
+    let mesh = mesh::agent::standing::FIELDS.iter().copied().chain(collector);
     COMMON_FIELDS.iter().chain(kinds).chain(vitals::FIELDS).copied().chain(mesh).chain(counters)
 }
 
@@ -139,21 +140,30 @@ fn the_shipped_config_has_every_key_once_and_no_other() {
     }
 }
 
-#[test]
-fn every_shipped_config_passes_and_what_show_prints_means_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let files: Vec<_> = std::fs::read_dir("config").unwrap().map(|entry| entry.unwrap().path()).collect();
-    let files: Vec<_> = files.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect();
-    assert!(files.len() > 2, "{files:?}");
-    // What the config of a collector says belongs beside it.
-    std::fs::write(dir.path().join("probes.json"), "{\"probes\":[]}").unwrap();
-    for secret in ["api_key", "influx_token"] {
-        let path = dir.path().join(secret);
+/// What shipped configs name and cannot ship: files with secrets. Other files that they name are shipped beside them.
+fn beside_shipped_configs(dir: &Path) {
+    std::fs::write(dir.join("probes.json"), "{\"probes\":[]}").unwrap();
+    for secret in ["mesh_key", "api_key", "influx_token"] {
+        let path = dir.join(secret);
         std::fs::write(&path, "secret\n").unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
-    for path in files {
-        let first = load(dir.path(), &std::fs::read_to_string(&path).unwrap()).unwrap();
+    for path in std::fs::read_dir("config").unwrap().map(|entry| entry.unwrap().path()) {
+        if path.extension().is_some_and(|extension| extension != "toml") {
+            std::fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_shipped_config_passes_and_what_show_prints_means_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    beside_shipped_configs(dir.path());
+    let files: Vec<_> = std::fs::read_dir("config").unwrap().map(|entry| entry.unwrap().path()).collect();
+    let configs = files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    assert!(configs.clone().count() > 2, "{files:?}");
+    for path in configs {
+        let first = load(dir.path(), &std::fs::read_to_string(path).unwrap()).unwrap();
         let again = load(dir.path(), &first.effective.to_string()).unwrap();
         assert_eq!((again.effective, again.assignments), (first.effective, first.assignments), "{}", path.display());
     }
@@ -238,7 +248,7 @@ fn the_commented_mesh_and_collector_can_be_used_as_they_stand_and_show_the_defau
     let bare = [&optional[..], &["listen", "base_path"]].concat();
     assert_eq!(read("collector", &optional).effective, read("collector", &bare).effective);
     let schedule = read("collector", &[]).collector.unwrap().schedule;
-    assert_eq!(schedule, Some(qosd::mesh::schedule::Schedule::default()));
+    assert_eq!(schedule, Some(mesh::schedule::Schedule::default()));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::http::{LITTLE, assert_adds_up, assert_took, float, integer, measure, 
 use crate::scripted_server::{Reply, ScriptedServer};
 
 /// An authority of our own.
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+pub(crate) fn authority() -> CertifiedIssuer<'static, KeyPair> {
     named("Authority under test")
 }
 
@@ -27,7 +27,7 @@ fn named(name: &str) -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// A certificate for a name or address that ends in this year.
-fn certificate(authority: &CertifiedIssuer<'static, KeyPair>, name: &str, until: i32, alpn: &[&[u8]]) -> Arc<ServerConfig> {
+pub(crate) fn certificate(authority: &CertifiedIssuer<'static, KeyPair>, name: &str, until: i32, alpn: &[&[u8]]) -> Arc<ServerConfig> {
     chained(authority, vec![], name, until, alpn)
 }
 

@@ -8,10 +8,13 @@
 mod bed;
 mod bed_itself;
 mod delivery;
+#[path = "../it/existing_collector.rs"]
+mod existing_collector;
 mod http;
 mod iperf3;
 mod limits;
 mod mesh;
+mod mesh_agent;
 mod mesh_load;
 mod nginx;
 mod panels;

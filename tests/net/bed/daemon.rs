@@ -92,6 +92,11 @@ impl Home {
         self
     }
 
+    /// The config file, for commands that are run in a namespace.
+    pub(crate) fn config(&self) -> String {
+        self.dir.path().join("qosd.toml").display().to_string()
+    }
+
     /// The folder that qosd sees as /etc.
     pub(crate) fn etc(&self) -> PathBuf {
         self.dir.path().join("etc")
