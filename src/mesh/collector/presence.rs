@@ -1,8 +1,8 @@
 //! Who is silent: which results are expected, when the last of each came, and which are overdue. Pure: time is an argument.
 //!
 //! Expected is a result for each source and each entry of the list with another name, once an interval. Each pair has an
-//! anchor: when its last result came, or when it began to be expected. It is overdue when interval and grace have passed
-//! since; then one result is absent, at anchor + interval, and the anchor moves there.
+//! anchor: when its last result came, or when it was expected to have learnt what is expected of it. It is overdue when
+//! interval and grace have passed since; then one result is absent, at anchor + interval, and the anchor moves there.
 //!
 //! The time is that of the monotonic clock, less that in which nobody asked: a collector that stood still heard nobody, and
 //! knows nothing of that time. A pair costs one look an interval, whether it is heard or not.
@@ -18,6 +18,11 @@ use crate::mesh::list::{List, Name, Proto};
 const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// Whoever was not asked for longer than this stood still.
 const STOOD_STILL: Duration = Duration::from_secs(5);
+
+/// How long agents may take to learn of a list: they ask once a minute, each at a time of its own.
+pub const SETTLING: Duration = Duration::from_secs(70);
+/// Marks what is due to be looked at if nothing is heard while settling. A million pairs do not need the bit.
+const FIRST: u32 = 1 << 31;
 
 /// A result that did not come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,13 +56,24 @@ pub struct Presence {
     interval: Duration,
     /// The anchor of each pair, at `source · targets + target`.
     anchors: Vec<Nanos>,
-    /// Whether it is absent now.
-    absent: Vec<bool>,
-    /// When each expected pair is to be looked at; once each.
+    /// How it is with each.
+    states: Vec<State>,
+    /// When each expected pair is to be looked at; once each, and once more until it would have settled if it was heard before.
     due: BinaryHeap<Reverse<(Nanos, u32)>>,
+    expected: usize,
     stood_still: Duration,
     asked: Option<Duration>,
     passed_over: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing was heard since it began to be expected, and nothing has to be yet.
+    Settling,
+    /// The last result that was expected came.
+    Present,
+    /// It did not.
+    Absent,
 }
 
 #[derive(Debug)]
@@ -76,9 +92,10 @@ struct Place {
 type Nanos = u64;
 
 impl Presence {
-    /// What is expected from now on. Pairs that were expected at this interval before keep their anchors.
-    pub fn expect(&mut self, list: &List, interval: Duration, now: Duration) {
-        let now = self.our_time(now);
+    /// What is expected from now on. Pairs that were expected at this interval before keep their anchors; the others have
+    /// so long to settle.
+    pub fn expect(&mut self, list: &List, interval: Duration, settling: Duration, now: Duration) {
+        let settled = self.our_time(now) + nanos(settling);
         let mut new = Self { interval, stood_still: self.stood_still, asked: self.asked, passed_over: self.passed_over, ..Self::default() };
         for peer in &list.probes {
             let next = new.sources.len();
@@ -96,15 +113,17 @@ impl Presence {
             let known = self.places.get(&source.name).filter(|_| self.interval == interval);
             for ((target, _), before) in new.targets.iter().zip(&before) {
                 let known = known.zip(*before).map(|(source, target)| source.source * self.targets.len() + target);
-                let (anchor, absent) = known.map_or((now, false), |pair| (self.anchors[pair], self.absent[pair]));
+                let (anchor, state) = known.map_or((settled, State::Settling), |pair| (self.anchors[pair], self.states[pair]));
                 if source.name != *target {
-                    source.absent += usize::from(absent);
-                    due.push(Reverse((anchor + wait, new.anchors.len() as u32)));
+                    source.absent += usize::from(state == State::Absent);
+                    let first = if state == State::Settling { FIRST } else { 0 };
+                    due.push(Reverse((anchor + wait, new.anchors.len() as u32 | first)));
                 }
                 new.anchors.push(anchor);
-                new.absent.push(absent);
+                new.states.push(state);
             }
         }
+        new.expected = due.len();
         new.due = due.into();
         *self = new;
     }
@@ -120,7 +139,11 @@ impl Presence {
         }
         let pair = source * self.targets.len() + target;
         self.anchors[pair] = now;
-        self.sources[source].absent -= usize::from(std::mem::take(&mut self.absent[pair]));
+        match std::mem::replace(&mut self.states[pair], State::Present) {
+            State::Settling => self.due.push(Reverse((now + nanos(self.interval + grace(self.interval)), pair as u32))),
+            State::Present => {}
+            State::Absent => self.sources[source].absent -= 1,
+        }
         true
     }
 
@@ -131,6 +154,11 @@ impl Presence {
         for _ in 0..most {
             let Some(Reverse((_, pair))) = self.due.peek().copied().filter(|Reverse((due, _))| *due < our) else { return found };
             self.due.pop();
+            if pair & FIRST != 0 && self.states[(pair & !FIRST) as usize] != State::Settling {
+                // It was heard meanwhile, and is looked at as all others.
+                continue;
+            }
+            let pair = pair & !FIRST;
             if let Some(anchor) = self.look(pair, our) {
                 let source = &self.sources[pair as usize / self.targets.len()].name;
                 let (target, proto) = &self.targets[pair as usize % self.targets.len()];
@@ -153,7 +181,8 @@ impl Presence {
             let times = ((now - grace - *anchor) / interval).max(1);
             *anchor += interval * times;
             self.passed_over += times - 1;
-            self.sources[index / self.targets.len()].absent += usize::from(!std::mem::replace(&mut self.absent[index], true));
+            let before = std::mem::replace(&mut self.states[index], State::Absent);
+            self.sources[index / self.targets.len()].absent += usize::from(before != State::Absent);
         }
         self.due.push(Reverse((*anchor + interval + grace, pair)));
         overdue.then_some(*anchor)
@@ -166,7 +195,7 @@ impl Presence {
 
     /// How many results are expected each interval.
     pub fn expected(&self) -> usize {
-        self.due.len()
+        self.expected
     }
 
     /// Absent results that have no row, because whoever looked came more than an interval too late.
@@ -230,7 +259,7 @@ mod tests {
 
     fn expecting(names: &[&str]) -> Presence {
         let mut presence = Presence::default();
-        presence.expect(&list(names), INTERVAL, s(0));
+        presence.expect(&list(names), INTERVAL, Duration::ZERO, s(0));
         presence
     }
 
@@ -286,20 +315,36 @@ mod tests {
     }
 
     #[test]
+    fn who_has_not_learnt_of_the_list_yet_is_not_absent() {
+        let mut presence = Presence::default();
+        presence.expect(&list(&["a", "b"]), INTERVAL, s(70), s(0));
+        assert_eq!((presence.expected(), presence.absent_of(&name("a"))), (2, 0));
+        // Whoever was heard once is expected from then on.
+        let mut told = until(&mut presence, 0..=20);
+        assert!(hear(&mut presence, "a", "b", 20));
+        told.extend(until(&mut presence, 21..=46));
+        assert_eq!(told, ["a>b@30", "a>b@40"]);
+        // Whoever was not is, once it has had the time to settle; and whoever was is so no more than once a interval.
+        assert!(hear(&mut presence, "a", "b", 47));
+        assert_eq!(until(&mut presence, 47..=96), ["a>b@57", "a>b@67", "a>b@77", "b>a@80", "a>b@87", "b>a@90"]);
+        assert_eq!(presence.expected(), 2);
+    }
+
+    #[test]
     fn a_new_list_leaves_the_pairs_that_stay_as_they_are() {
         let mut presence = expecting(&["a", "b", "gone"]);
         until(&mut presence, 1..=11);
         hear(&mut presence, "b", "a", 11);
         assert_eq!(until(&mut presence, 12..=16), ["a>b@10", "a>gone@10", "b>gone@10", "gone>a@10", "gone>b@10"]);
-        presence.expect(&list(&["new", "b", "a"]), INTERVAL, s(16));
+        presence.expect(&list(&["new", "b", "a"]), INTERVAL, Duration::ZERO, s(16));
         assert_eq!((presence.expected(), presence.absent_of(&name("a")), presence.absent_of(&name("gone"))), (6, 1, 0));
         let mut told = until(&mut presence, 16..=32);
         told.sort();
         assert_eq!(told, ["a>b@20", "a>new@26", "b>a@21", "b>new@26", "new>a@26", "new>b@26"]);
-        presence.expect(&list(&["a", "b"]), s(60), s(32));
+        presence.expect(&list(&["a", "b"]), s(60), Duration::ZERO, s(32));
         assert_eq!(until(&mut presence, 33..=122), NOTHING, "with another interval all begins anew");
         assert_eq!(overdue(&mut presence, 123), ["a>b@92", "b>a@92"]);
-        presence.expect(&List::default(), s(60), s(123));
+        presence.expect(&List::default(), s(60), Duration::ZERO, s(123));
         assert_eq!((presence.expected(), until(&mut presence, 124..=300)), (0, Vec::new()));
     }
 
@@ -354,9 +399,9 @@ mod tests {
         let clock = crate::clock::Clock::system();
         let (begun, mut laps) = (clock.now().mono, Vec::new());
         let mut lap = |doing| laps.push((doing, clock.now().mono.saturating_sub(begun)));
-        presence.expect(&list(&names.iter().map(String::as_str).collect::<Vec<_>>()), INTERVAL, s(0));
+        presence.expect(&list(&names.iter().map(String::as_str).collect::<Vec<_>>()), INTERVAL, Duration::ZERO, s(0));
         lap("begun");
-        presence.expect(&list(&names.iter().rev().map(String::as_str).collect::<Vec<_>>()), INTERVAL, s(1));
+        presence.expect(&list(&names.iter().rev().map(String::as_str).collect::<Vec<_>>()), INTERVAL, Duration::ZERO, s(1));
         lap("with another list");
         let names: Vec<Name> = names.iter().map(|text| name(text)).collect();
         for (source, target) in names.iter().flat_map(|source| names.iter().map(move |target| (source, target))) {
@@ -366,7 +411,7 @@ mod tests {
         let second = |second| Moment { unix: EPOCH, mono: s(second), boot: s(second) };
         (3..=16).for_each(|now| drop(presence.overdue(second(now), usize::MAX)));
         lap("all looked at");
-        let bytes = presence.anchors.capacity() * 8 + presence.absent.capacity() + presence.due.capacity() * size_of::<(Nanos, u32)>();
+        let bytes = presence.anchors.capacity() * 8 + presence.states.capacity() + presence.due.capacity() * size_of::<(Nanos, u32)>();
         println!("999 000 pairs take {} MB; after {laps:?}", bytes / 1_000_000);
         assert_eq!((presence.expected(), presence.passed_over()), (999_000, 0));
         assert!(bytes < 45_000_000, "{bytes}");

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::presence::Presence;
+use super::presence::{Presence, SETTLING};
 pub use super::rows::Rejected;
 use super::rows::{self, Sorted};
 use super::settings::Settings;
@@ -105,7 +105,7 @@ impl Store {
         }
         let (list, interval) = new.clone().unwrap_or_default();
         state.names = Arc::new(list.probes.iter().map(|peer| peer.name.clone()).collect());
-        state.presence.expect(&list, interval, now.mono);
+        state.presence.expect(&list, interval, SETTLING, now.mono);
         let names = Arc::clone(&state.names);
         state.sources.retain(|name, _| names.contains(name));
         state.configured = new;
