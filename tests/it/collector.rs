@@ -298,7 +298,7 @@ fn hostile_bodies_are_refused_within_limits() {
     assert_eq!(whole(&results(&vec![item(json!({})); 1000])), 200, "what a mesh may have");
     let more = rss().saturating_sub(before);
     assert!(more <= 8 << 20, "{more} bytes more");
-    assert_eq!(daemon.status()["collector"]["items"], 1001);
+    assert_eq!(daemon.status()["collector"]["counts"]["stored"], 1001);
     daemon.stop();
 }
 
