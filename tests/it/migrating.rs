@@ -1,4 +1,5 @@
-//! docs/migrating.md keeps its word: every config on the page can be used as it stands, and its names of fields exist.
+//! docs/migrating.md and docs/mesh.md keep their word: every config on them can be used as it stands, and the fields that they
+//! name exist.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -10,6 +11,7 @@ use qosd::probe::KINDS;
 use qosd::vitals;
 
 const PAGE: &str = include_str!("../../docs/migrating.md");
+const MESH: &str = include_str!("../../docs/mesh.md");
 
 const WRITTEN_BY_THE_SCRIPTS: [&str; 14] = [
     "ping_avg_ms",
@@ -28,13 +30,18 @@ const WRITTEN_BY_THE_SCRIPTS: [&str; 14] = [
     "http_upload_status",
 ];
 
-/// The blocks of TOML on the page, also those within lists.
+/// The blocks of TOML on the page of the scripts, also those within lists.
 fn configs() -> Vec<String> {
+    blocks(PAGE, "toml")
+}
+
+/// The blocks of a language on a page.
+fn blocks(page: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
-    let mut lines = PAGE.lines();
+    let mut lines = page.lines();
     while let Some(line) = lines.next() {
         let fence = line.trim_start();
-        if fence == "```toml" {
+        if fence.strip_prefix("```") == Some(language) {
             let indent = line.len() - fence.len();
             let inside = lines.by_ref().take_while(|line| line.trim_start() != "```");
             blocks.push(inside.map(|line| line.get(indent..).unwrap_or_default().to_owned() + "\n").collect());
@@ -43,27 +50,33 @@ fn configs() -> Vec<String> {
     blocks
 }
 
-/// A config in a folder that has the secrets which the page names.
+/// A config in a folder that has the files which the pages name.
 fn load(dir: &Path, text: &str) -> Config {
-    for secret in ["influx_token", "influx_password"] {
-        let path = dir.join(secret);
-        std::fs::write(&path, "secret\n").unwrap();
+    let signed = rcgen::generate_simple_self_signed(["192.0.2.10".to_owned()]).unwrap();
+    let (chain, key) = (signed.cert.pem(), signed.signing_key.serialize_pem());
+    let secrets = ["influx_token", "influx_password", "api_key", "mesh_key"].map(|name| (name, "secret\n"));
+    let [list, schedule] = &blocks(MESH, "json")[..] else { panic!("a list and a schedule") };
+    let files = [("collector.pem", &*chain), ("collector.key", &*key), ("probes.json", list), ("schedule.json", schedule)];
+    for (name, text) in secrets.into_iter().chain(files) {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
     }
     let path = dir.join("qosd.toml");
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text.replace("/etc/qosd/", "").replace("/etc/ixpqos/", "")).unwrap();
     let env = Env::from([("QOSD__AGENT__NAME".to_owned(), "rome-1".to_owned())]);
     config::load(&path, KINDS, &env).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
 }
 
 #[test]
-fn every_config_of_the_page_can_be_used_as_it_stands() {
+fn every_config_of_the_pages_can_be_used_as_it_stands() {
     let dir = tempfile::tempdir().unwrap();
     let configs = configs();
     assert!(configs.len() > 4 && configs.len() == PAGE.matches("```toml").count(), "{configs:?}");
-    for text in configs {
+    for text in configs.into_iter().chain(blocks(MESH, "toml")) {
         load(dir.path(), &text);
     }
+    assert!(blocks(MESH, "toml").len() > 2);
 }
 
 #[test]
