@@ -230,7 +230,7 @@ impl Parts {
             .and_then(|new| config::diff(&lock(&self.config), &new).map(|change| (new, change)).map_err(|error| error.to_string()));
         match outcome {
             Ok((new, change)) => {
-                tracing::info!(?change, "config reloaded");
+                tracing::info!(changed = %change, "config reloaded");
                 Ok(self.apply(new))
             }
             Err(problem) => {

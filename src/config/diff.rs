@@ -1,5 +1,7 @@
 //! What a reload changes. Pure.
 
+use std::fmt;
+
 use super::Config;
 
 /// The sections in which two configs differ. Which series differ, the probe actors find out themselves.
@@ -28,6 +30,25 @@ impl Change {
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self == Self::default()
+    }
+}
+
+/// What changed, for the log: the sections, or that none did.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sections = [
+            (self.log, "log"),
+            (self.journal, "journal"),
+            (self.influxdb, "influxdb"),
+            (self.iperf3_server, "iperf3_server"),
+            (self.responder, "responder"),
+            (self.mesh, "mesh"),
+            (self.collector, "collector"),
+            (self.assignments, "probes"),
+        ];
+        let changed: Vec<_> = sections.into_iter().filter(|(changed, _)| *changed).map(|(_, section)| section).collect();
+        f.write_str(if changed.is_empty() { "nothing" } else { "" })?;
+        f.write_str(&changed.join(", "))
     }
 }
 

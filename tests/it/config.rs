@@ -355,6 +355,7 @@ fn a_reload_knows_what_changed() {
     assert!(journal.journal && !journal.assignments && !journal.log && !journal.influxdb);
     let probe = change(&text.replace("192.0.2.2", "192.0.2.3"));
     assert!(probe.assignments && !probe.journal);
+    assert_eq!([change(text), journal, probe].map(|change| change.to_string()), ["nothing", "journal", "probes"]);
     assert!(change(&format!("{text}[log]\nlevel = \"warn\"\n")).log);
     assert!(change(&format!("{text}[responder]\n")).responder);
     assert!(change(&format!("{text}[influxdb.x]\nurl = \"http://h\"\ndatabase = \"d\"\n")).influxdb);
