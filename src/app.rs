@@ -246,30 +246,10 @@ impl Parts {
         self.planner.config(new.assignments.clone());
         // The writer finds out itself which outputs changed; one with a new secret is tried at once.
         self.outputs.send_replace(Arc::new(outputs(&new, &self.desk)));
-        self.iperf3_server.send_if_modified(|server| {
-            *server != new.iperf3_server && {
-                server.clone_from(&new.iperf3_server);
-                true
-            }
-        });
-        self.responder.send_if_modified(|responder| {
-            *responder != new.responder && {
-                responder.clone_from(&new.responder);
-                true
-            }
-        });
-        self.collector.send_if_modified(|collector| {
-            *collector != new.collector && {
-                collector.clone_from(&new.collector);
-                true
-            }
-        });
-        self.mesh.send_if_modified(|mesh| {
-            *mesh != new.mesh && {
-                mesh.clone_from(&new.mesh);
-                true
-            }
-        });
+        tell(&self.iperf3_server, &new.iperf3_server);
+        tell(&self.responder, &new.responder);
+        tell(&self.collector, &new.collector);
+        tell(&self.mesh, &new.mesh);
         *lock(&self.config_status) = config_status(&self.options, self.clock.now().unix);
         let log = new.log.clone();
         if log.format != lock(&self.config).log.format {
@@ -373,6 +353,17 @@ impl Parts {
         let pending: u64 = self.statuses.all().iter().map(|output| output.pending).sum();
         format!("{series} series, {} rows, {} skipped, {pending} to deliver", slots.rows, slots.skipped)
     }
+}
+
+/// Tells an actor its settings if they changed.
+fn tell<T: Clone + PartialEq>(actor: &watch::Sender<T>, settings: &T) {
+    actor.send_if_modified(|old| {
+        let changed = old != settings;
+        if changed {
+            old.clone_from(settings);
+        }
+        changed
+    });
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
