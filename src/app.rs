@@ -378,7 +378,7 @@ fn surface(journal: &Journal, board: &Board, clock: &Clock) -> Arc<Surface> {
 }
 
 fn outputs(config: &Config, desk: &Desk) -> Vec<OutputSpec> {
-    let mesh = config.mesh.iter().map(|settings| mesh::agent::output::output(settings.clone(), &config.agent.name, desk.losses.clone()));
+    let mesh = config.mesh.iter().map(|settings| mesh::agent::output::output(settings.clone(), desk.losses.clone()));
     config.influxdb.iter().map(|(name, settings)| influxdb::output(name, settings.clone())).chain(mesh).collect()
 }
 

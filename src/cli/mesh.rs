@@ -57,7 +57,7 @@ async fn once(config: &Config, settings: &Settings, output: Output) -> u8 {
             FAILED
         }
         Ok(rows) => {
-            let posted = post(config, settings, &rows).await;
+            let posted = post(settings, &rows).await;
             let shown = oneshot::show(&rows, output, ping::COLUMNS).map_err(|error| error.to_string());
             match posted.and(shown) {
                 Ok(()) => OK,
@@ -114,9 +114,9 @@ async fn list(config: &Config, settings: &Settings) -> Result<(Known, Taken), St
 }
 
 /// Posts what was found, as the service's output does.
-async fn post(config: &Config, settings: &Settings, rows: &[Row]) -> Result<(), String> {
+async fn post(settings: &Settings, rows: &[Row]) -> Result<(), String> {
     let losses = Losses::default();
-    let spec = output(settings.clone(), &config.agent.name, losses.clone());
+    let spec = output(settings.clone(), losses.clone());
     let poster = spec.destination.connect(&Clock::system())?;
     let rows: Vec<_> = rows.iter().map(|row| Stored { position: Position(0), row: row.clone() }).collect();
     let Some(body) = poster.encode(&rows) else { return Ok(()) };

@@ -57,6 +57,19 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// Reads a schedule that came over the network: of a later collector it may say more than is known here.
+    pub fn take(bytes: &[u8]) -> Result<Self, BadSchedule> {
+        #[derive(Deserialize)]
+        struct Whole {
+            #[serde(default)]
+            ping: Ping,
+        }
+        let Whole { ping } = serde_json::from_slice(bytes).map_err(|error| BadSchedule(error.to_string()))?;
+        ping.problem().map_or(Ok(Self { ping }), |problem| Err(BadSchedule(problem)))
+    }
+}
+
 impl Ping {
     fn problem(&self) -> Option<String> {
         let ranges = [
@@ -90,6 +103,13 @@ mod tests {
         assert_eq!(serde_json::to_string(&default).unwrap(), r#"{"ping":{"interval":"5m","count":10,"spacing":"1s"}}"#);
         let fast = Schedule::read(br#"{"ping":{"interval":"5s","count":4}}"#).unwrap();
         assert_eq!(fast.ping, Ping { interval: Duration::from_secs(5), count: 4, spacing: Duration::from_secs(1) });
+    }
+
+    #[test]
+    fn what_a_later_collector_says_beside_it_does_not_stop_an_agent() {
+        let more = br#"{"ping":{"interval":"1m"},"iperf3":{"every":"6h"}}"#;
+        assert_eq!(Schedule::take(more).unwrap().ping.interval, Duration::from_mins(1));
+        assert!(Schedule::read(more).is_err() && Schedule::take(br#"{"ping":{"interval":"0s"}}"#).is_err());
     }
 
     #[test]

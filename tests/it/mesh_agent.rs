@@ -171,7 +171,7 @@ fn made(target: &str, slot: i64, finding: Finding) -> Row {
 fn every_post_has_every_key_its_slot_and_the_results_of_that_slot_alone() {
     let dir = tempfile::tempdir().unwrap();
     let collector = Collector::start(list(&["me"]));
-    let spec = output(settings(dir.path(), &collector.url(), KEY, ""), "rome-1", Losses::default());
+    let spec = output(settings(dir.path(), &collector.url(), KEY, ""), Losses::default());
     let output = spec.destination.connect(&Clock::system()).unwrap();
     let rows = [row("a", 1, &[1; 10]), row("b", 1, &[]), row("a", 2, &[1; 5]), made("b", 2, Finding::skipped(Skip::Restart))];
     let stored: Vec<_> = rows.into_iter().zip(1..).map(|(row, at)| Stored { position: Position(at), row }).collect();
@@ -202,7 +202,7 @@ impl Bench {
         let clock = Clock::system();
         let kept = qosd::journal::Settings { flush: Duration::from_millis(10), max_size: 1 << 30, max_age: Duration::from_hours(1) };
         let journal = Journal::open(dir.path(), kept, clock.clone(), Mode::Threaded).unwrap();
-        let mut spec = output(settings(dir.path(), &collector.url(), key, ""), "rome-1", Losses::default());
+        let mut spec = output(settings(dir.path(), &collector.url(), key, ""), Losses::default());
         spec.flush_interval = Duration::from_millis(20);
         journal.output(&spec.name, None).await.unwrap();
         let (outlet, intake) = queue(1000);
@@ -256,7 +256,7 @@ fn results_wait_while_the_key_is_wrong_and_go_out_at_once_with_a_new_one() {
         let failing = || bench.parts.statuses.get("mesh").and_then(|status| status.last_error);
         eventually("refused", || failing().as_deref() == Some("403 Forbidden: wrong key")).await;
         assert!(collector.stored().is_empty());
-        let spec = output(settings(bench.dir.path(), &collector.url(), KEY, ""), "rome-1", Losses::default());
+        let spec = output(settings(bench.dir.path(), &collector.url(), KEY, ""), Losses::default());
         bench.outputs.send_replace(Arc::new(vec![spec]));
         eventually("posted", || collector.stored().len() == 3).await;
         assert_eq!(collector.stored().iter().map(|posted| posted.slot.unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
@@ -268,7 +268,7 @@ fn posts_that_were_accepted_are_not_repeated_when_a_later_one_of_the_same_batch_
     let dir = tempfile::tempdir().unwrap();
     let collector = Collector::start(list(&["me"]));
     let losses = Losses::default();
-    let spec = output(settings(dir.path(), &collector.url(), KEY, ""), "rome-1", losses.clone());
+    let spec = output(settings(dir.path(), &collector.url(), KEY, ""), losses.clone());
     let output = spec.destination.connect(&Clock::system()).unwrap();
     let rejected = r#"{"status":"ok","rejected":[{"index":0,"error":"probes[0].name: a is not in the list"}]}"#;
     collector.lock().posts.extend([Trouble::StoresAndResets, Trouble::Says(200, "", rejected.to_owned()), Trouble::Resets]);

@@ -103,7 +103,7 @@ async fn the_existing_client_is_stored_as_it_posts() {
     assert_eq!(collector.post(&post, None).await.unwrap(), stored(3));
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(collector.post(&good("a", &["b"]), None).await.unwrap(), stored(1), "without a slot every post is new");
-    let untold = "result=\"tool_error\",result_code=14i,loaded=0i,error=\"the client says that packets were lost, but not how many\"";
+    let untold = "result=\"tool_error\",result_code=14i,loaded=0i,error=\"the client told no loss\"";
     assert_eq!(
         collector.lines().await,
         [
@@ -173,7 +173,7 @@ async fn m5_m6_a_post_that_comes_again_with_its_slot_is_stored_once_also_after_a
 async fn each_result_that_does_not_come_is_one_row() {
     let dir = tempfile::tempdir().unwrap();
     let collector = open(dir.path(), &names(&["a", "b"]), &Clock::virtual_from(START), Mode::Inline);
-    for second in 0..130 {
+    for second in 0..160 {
         if second % 10 == 0 && second != 30 {
             collector.post(&good("a", &["b"]), Some(second)).await.unwrap();
         }
@@ -187,8 +187,8 @@ async fn each_result_that_does_not_come_is_one_row() {
             "qos_metrics,family=ipv4,kind=ping,probe=mesh,source={source},target={target} result=\"peer_absent\",result_code=18i {time}"
         )
     };
-    // From whom nothing was ever heard may not know the list before 70 s are over.
-    let never_heard = [80, 90, 100, 110, 120].map(|second| row("b", "a", second));
+    // From whom nothing was ever heard may not know the list before 90 s and an interval are over.
+    let never_heard = [110, 120, 130, 140, 150].map(|second| row("b", "a", second));
     let expected = [vec![row("a", "b", 30)], never_heard.to_vec()].concat();
     assert_eq!(absent, expected);
     let status = collector.status();

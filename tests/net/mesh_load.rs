@@ -32,9 +32,9 @@ fn post(source: usize, agents: usize, round: usize) -> String {
 /// CPU seconds and resident MiB of a process.
 fn usage(pid: u32) -> (f64, f64) {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let after: Vec<u64> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
+    let after: Vec<f64> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
     // Ticks are hundredths of a second: utime and stime are the 14th and 15th figures, counted from 1; 256 pages are a MiB.
-    ((after[10] + after[11]) as f64 / 100.0, after[20] as f64 / 256.0)
+    ((after[10] + after[11]) / 100.0, after[20] / 256.0)
 }
 
 #[test]

@@ -256,6 +256,7 @@ impl Following {
             let written = tokio::task::spawn_blocking(move || cache::write(&folder, "new", &known)).await;
             if let Ok(Err(error)) = written {
                 tracing::warn!(%error, "mesh list cannot be kept on disk");
+                desk.lock().not_saved();
             }
         }
         self.parts.measure_if(desk.replan());

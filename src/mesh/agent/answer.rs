@@ -3,7 +3,7 @@
 //! | answer | means |
 //! |---|---|
 //! | 200 `{"status":"ok"}`, perhaps with `rejected` | stored, but for what is rejected |
-//! | 422 `{"error"}` | the items at fault will never be stored, the others are |
+//! | 422 `{"error","rejected"}` | the items at fault will never be stored, the others are |
 //! | 413 | too large |
 //! | 429, 503 with Retry-After | later |
 //! | 408, 425, 5xx | nobody knows: the same again |
@@ -41,6 +41,8 @@ struct Said {
     error: Option<String>,
     #[serde(default)]
     rejected: Vec<Rejected>,
+    /// How many there are, if not all are told.
+    rejected_count: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -55,7 +57,7 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestam
     let hold = |what: &str| Verdict::Hold { why: format!("{}: {what}", why()) };
     let verdict = match (status.as_u16(), &said) {
         (200, Some(Said { status: Some(word), .. })) if word == "ok" => Verdict::Accepted,
-        (422, Some(Said { error: Some(_), .. })) => Verdict::Accepted,
+        (422, Some(Said { error: Some(_), rejected, .. })) if !rejected.is_empty() => Verdict::Accepted,
         (200..=299, _) => hold("not the answer of a collector, which is {\"status\":\"ok\"}"),
         (300..=399, _) => hold("redirected, which is not followed; correct mesh.collector"),
         (413, _) => Verdict::TooLarge,
@@ -72,7 +74,7 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestam
 
 impl Said {
     fn lost(self, secrets: &[String]) -> Option<Lost> {
-        let items = self.rejected.len() as u64 + u64::from(self.error.is_some());
+        let items = self.rejected_count.unwrap_or(self.rejected.len() as u64);
         let why = self.error.or_else(|| self.rejected.into_iter().next().map(|first| first.error))?;
         Some(Lost { items, why: one_line(&why, secrets) })
     }
@@ -118,11 +120,14 @@ mod tests {
 
     #[test]
     fn m8_what_cannot_be_is_not_sent_again() {
-        let body = r#"{"error":"probes[2].ping_loss: 7.0 is out of range","rejected":[{"index":1,"error":"y"}]}"#;
-        let Answered { verdict, lost } = answer(422, None, body);
+        let said = "probes[2].ping_loss: 7.0 is out of range";
+        let body = serde_json::json!({ "error": said, "rejected": [{ "index": 2, "error": said }], "rejected_count": 2 }).to_string();
+        let Answered { verdict, lost } = answer(422, None, &body);
         assert_eq!((verdict, lost.as_ref().unwrap().items), (Verdict::Accepted, 2));
-        assert_eq!(lost.unwrap().why, "probes[2].ping_loss: 7.0 is out of range");
-        assert!(matches!(answer(422, None, "<html>").verdict, Verdict::Hold { .. }), "not a collector's word");
+        assert_eq!(lost.unwrap().why, said);
+        for not_ours in ["<html>", r#"{"error":"the whole body is wrong"}"#] {
+            assert!(matches!(answer(422, None, not_ours).verdict, Verdict::Hold { .. }), "not this collector's word: {not_ours}");
+        }
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Client {
         if schedule.status == StatusCode::NOT_FOUND {
             return Ok(Fetched { taken, schedule: None });
         }
-        let read = Schedule::read(self.ok("schedule", &schedule)?);
+        let read = Schedule::take(self.ok("schedule", &schedule)?);
         let schedule = read.map_err(|error: BadSchedule| FetchError::Schedule(self.safe(&error.to_string())))?;
         Ok(Fetched { taken, schedule: Some(schedule) })
     }

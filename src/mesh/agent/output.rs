@@ -54,27 +54,26 @@ impl Losses {
     }
 }
 
-/// The output that `[mesh]` asks for; `agent` is the tag `source` of its rows.
-pub fn output(settings: Settings, agent: &str, losses: Losses) -> OutputSpec {
-    let destination = Arc::new(Collector { settings, agent: agent.to_owned(), losses });
+/// The output that `[mesh]` asks for.
+pub fn output(settings: Settings, losses: Losses) -> OutputSpec {
+    let destination = Arc::new(Collector { settings, losses });
     OutputSpec { name: NAME.to_owned(), batch_size: MOST, flush_interval: FLUSH, replay: None, destination }
 }
 
 struct Collector {
     settings: Settings,
-    agent: String,
     losses: Losses,
 }
 
 impl Destination for Collector {
     fn connect(&self, clock: &Clock) -> Result<Box<dyn Output>, String> {
         let client = Client::new(&self.settings, clock.clone()).map_err(|error| error.to_string())?;
-        let (name, agent, losses) = (self.settings.name.clone(), self.agent.clone(), self.losses.clone());
-        Ok(Box::new(Poster { client, name, agent, losses, posted: RefCell::default() }))
+        let (name, losses) = (self.settings.name.clone(), self.losses.clone());
+        Ok(Box::new(Poster { client, name, losses, posted: RefCell::default() }))
     }
 
     fn same(&self, other: &dyn Destination) -> bool {
-        other.as_any().downcast_ref::<Self>().is_some_and(|other| other.settings == self.settings && other.agent == self.agent)
+        other.as_any().downcast_ref::<Self>().is_some_and(|other| other.settings == self.settings)
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -85,7 +84,6 @@ impl Destination for Collector {
 struct Poster {
     client: Client,
     name: Name,
-    agent: String,
     losses: Losses,
     /// Of the last request: how many of its bytes were accepted.
     posted: RefCell<(Bytes, usize)>,
@@ -93,7 +91,7 @@ struct Poster {
 
 impl Output for Poster {
     fn encode(&self, rows: &[Stored]) -> Option<Bytes> {
-        encode(rows.iter().map(|stored| &stored.row), &self.name, &self.agent)
+        encode(rows.iter().map(|stored| &stored.row), &self.name)
     }
 
     fn send(&self, body: Bytes) -> LocalBoxFuture<'_, Verdict> {
@@ -123,10 +121,10 @@ impl Poster {
 }
 
 /// The posts of these rows, a line each; none if no row is a result of this agent.
-pub fn encode<'a>(rows: impl IntoIterator<Item = &'a Row>, name: &Name, agent: &str) -> Option<Bytes> {
+pub fn encode<'a>(rows: impl IntoIterator<Item = &'a Row>, name: &Name) -> Option<Bytes> {
     let mut slots: BTreeMap<Timestamp, Vec<Item>> = BTreeMap::new();
     for row in rows {
-        if let Some(item) = item(row, agent) {
+        if let Some(item) = item(row) {
             slots.entry(row.time).or_default().push(item);
         }
     }
@@ -150,10 +148,11 @@ fn post_at(lines: &Bytes, from: usize) -> Option<(Timestamp, Bytes, usize)> {
     Some((Timestamp::from_nanos(slot), lines.slice(from + space + 1..from + end), from + end + 1))
 }
 
-/// What a row says of a peer; none if it is not of this agent's mesh.
-fn item(row: &Row, agent: &str) -> Option<Item> {
+/// What a row says of a peer; none if it is not of this agent's mesh. Whatever the agent was called when it measured: what it
+/// kept under another name is still its own.
+fn item(row: &Row) -> Option<Item> {
     let tag = |key| row.series.tag(key);
-    let ours = tag("probe") == Some(PROBE) && tag("kind") == Some(KIND) && tag("source") == Some(agent);
+    let ours = tag("probe") == Some(PROBE) && tag("kind") == Some(KIND);
     let result = text(row, RESULT.info().name);
     if row.series.measurement() != QOS_METRICS || !ours || NOT_OURS.iter().any(|not| result == Some(not.name())) {
         return None;
@@ -220,7 +219,7 @@ mod tests {
     }
 
     fn posts(rows: &[Row]) -> Vec<(i64, String)> {
-        let Some(lines) = encode(rows, &Name::new("p1").unwrap(), "rome-1") else { return Vec::new() };
+        let Some(lines) = encode(rows, &Name::new("p1").unwrap()) else { return Vec::new() };
         let mut all = Vec::new();
         let mut from = 0;
         while let Some((slot, body, next)) = post_at(&lines, from) {
@@ -263,20 +262,25 @@ mod tests {
 
     #[test]
     fn rows_of_other_probes_and_of_a_collector_on_this_host_are_not_posted() {
-        let other_source = Row {
-            series: crate::measurement::Series::new(
-                QOS_METRICS,
-                [("source", "x"), ("probe", "mesh"), ("kind", "ping"), ("target", "b"), ("family", "ipv4")],
-            ),
-            ..row("mesh", "b", "ipv4", 1, pinged(1, &[1]))
-        };
         let rows = [
             row("core", "b", "ipv4", 1, pinged(1, &[1])),
-            other_source,
             row("mesh", "b", "ipv4", 1, Finding::failed(Outcome::PeerAbsent, "")),
             row("mesh", "b", "ipv4", 1, Finding::failed(Outcome::ToolError, "what was posted says nothing")),
         ];
         assert_eq!(posts(&rows), []);
+    }
+
+    #[test]
+    fn what_was_kept_under_another_name_is_posted_under_the_present_one() {
+        let before = row("mesh", "b", "ipv4", 1, pinged(1, &[1]));
+        let tags = before
+            .series
+            .tags()
+            .clone()
+            .into_iter()
+            .map(|(key, value)| if key == "source" { (key, "old".to_owned()) } else { (key, value) });
+        let renamed = Row { series: crate::measurement::Series::new(QOS_METRICS, tags), ..before.clone() };
+        assert_eq!(posts(&[renamed]), posts(&[before]));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and none to an address that is not one host's. All series share their slots, so that a round is one post; within a
 //! round each begins a little after the one before.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,9 +75,10 @@ pub struct Unplannable(String);
 
 /// Plans the pings of an agent.
 pub fn plan(basis: Basis<'_>, kind: &dyn AnyKind) -> Result<Plan, Unplannable> {
-    let (mut told, mut peers) = (Taken::default(), Vec::new());
+    let (mut told, mut peers, mut known) = (Taken::default(), Vec::new(), HashSet::new());
     for peer in basis.list.probes.iter().filter(|peer| peer.name != *basis.name) {
-        match refused(peer.address, basis.here) {
+        let twice = || (!known.insert(peer.address)).then_some("another probe's address already");
+        match refused(peer.address, basis.here).or_else(twice) {
             Some(what) => told.refuse(format!("{}: {} is {what}", peer.name, peer.address)),
             None => peers.push(peer),
         }
@@ -239,6 +241,14 @@ mod tests {
         }
         let neighbour = planned(vec![peer("x", "10.9.0.0")], Ping::default(), 1000);
         assert_eq!(neighbour.refused_count, 0, "a network of two addresses has no broadcast address");
+    }
+
+    #[test]
+    fn m16_an_address_is_pinged_once_under_however_many_names_it_is_listed() {
+        let many = (0..100).map(|n| peer(&format!("p{n}"), "10.0.0.9")).collect();
+        let Plan { assignments, refused, refused_count, .. } = planned(many, Ping::default(), 1000);
+        assert_eq!((assignments.len(), refused_count), (1, 99));
+        assert_eq!(refused[0], "p1: 10.0.0.9 is another probe's address already");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! and send more than the rate: therefore what is new waits until the runs of what was taken away are over. What both
 //! plans have goes on undisturbed, unless the schedule is another.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,8 +53,9 @@ impl Rollout {
         if self.wanted_ping != self.ping {
             return Vec::new();
         }
-        let current: HashSet<_> = self.current.iter().map(|assignment| &assignment.series).collect();
-        self.wanted.iter().filter(|assignment| current.contains(&assignment.series)).cloned().collect()
+        let current: HashMap<_, _> = self.current.iter().map(|assignment| (&assignment.series, assignment.schedule)).collect();
+        let stays = |wanted: &&Arc<Assignment>| current.get(&wanted.series) == Some(&wanted.schedule);
+        self.wanted.iter().filter(stays).cloned().collect()
     }
 }
 
@@ -124,6 +125,20 @@ mod tests {
         assert_eq!(targets(rollout.next(SECOND * 2)).unwrap(), [""; 0]);
         rollout.want(SECOND * 3, &plan(&["a"], faster));
         assert_eq!(rollout.wake(SECOND * 3), Some(SECOND * 8), "asked twice is not put off");
+        assert_eq!(targets(rollout.next(SECOND * 8)).unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn m16_the_same_peers_at_other_times_wait_for_the_old_runs() {
+        let mut rollout = Rollout::default();
+        rollout.want(SECOND, &plan(&["a"], minute()));
+        rollout.next(SECOND);
+        // As under another name of the agent's own.
+        let mut later = plan(&["a"], minute());
+        let assignment = Arc::get_mut(&mut later.assignments[0]).unwrap();
+        assignment.schedule = Schedule::new(minute().interval, SECOND * 3);
+        rollout.want(SECOND * 2, &later);
+        assert_eq!(targets(rollout.next(SECOND * 2)).unwrap(), [""; 0]);
         assert_eq!(targets(rollout.next(SECOND * 8)).unwrap(), ["a"]);
     }
 

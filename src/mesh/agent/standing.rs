@@ -149,6 +149,11 @@ impl Standing {
         Some(known.clone())
     }
 
+    /// It could not be written after all: the next fetch tries again.
+    pub fn not_saved(&mut self) {
+        self.saved = None;
+    }
+
     /// Nothing could be fetched.
     pub fn failed(&mut self, why: String, now: Timestamp) -> Told {
         let since = self.trouble.as_ref().map_or(now, |(_, since)| *since);

@@ -18,10 +18,11 @@ pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
 }
 
 /// `{"error": …}` and more, when the post was read to its end: the connection goes on.
-pub(super) fn declined(status: StatusCode, error: &str, rejected: &[Value]) -> HttpResponse {
+pub(super) fn declined(status: StatusCode, error: &str, rejected: &[Value], count: usize) -> HttpResponse {
     let mut body = json!({ "error": short(error) });
     if !rejected.is_empty() {
         body["rejected"] = rejected.into();
+        body["rejected_count"] = count.into();
     }
     json(status, body.to_string())
 }

@@ -25,6 +25,8 @@ use crate::mesh::wire::{BadPost, KEY_HEADER, LARGEST, Received, SLOT_HEADER};
 const FORWARDED: &str = "x-forwarded-for";
 /// What a body gets memory for before any of it came.
 const FIRST: usize = 64 << 10;
+/// The most items of a post of which is told why they were not stored.
+const MOST_TOLD: usize = 20;
 /// After which time to try again when there was no room.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -100,7 +102,7 @@ impl Call<'_> {
                 BadPost::Form(_) => (Count::BadPosts, StatusCode::BAD_REQUEST),
             };
             self.surface.counts.add(count, 1);
-            declined(status, &error.to_string(), &[])
+            declined(status, &error.to_string(), &[], 0)
         })?;
         let impossible: Vec<(usize, String)> =
             received.items.iter().enumerate().filter_map(|(index, item)| Some((index, item.as_ref().err()?.clone()))).collect();
@@ -113,7 +115,7 @@ impl Call<'_> {
                 if let Some(suppressed) = self.surface.mention(self.origin, "source") {
                     tracing::warn!(origin = %self.origin, %source, suppressed, "collector was sent results of a probe that is not in the list");
                 }
-                Err(declined(StatusCode::FORBIDDEN, &format!("{source} is not in the list of probes"), &[]))
+                Err(declined(StatusCode::FORBIDDEN, &format!("{source} is not in the list of probes"), &[], 0))
             }
             Ok(Err(ReceiveError::NotDurable(error))) => Err(self.not_stored(&source, &error.to_string())),
             Err(_) => Err(self.not_stored(&source, "the journal takes too long")),
@@ -124,16 +126,17 @@ impl Call<'_> {
         let strangers = receipt.rejected.iter().map(|item| (item.index, &item.error));
         let mut all: Vec<_> = impossible.iter().map(|(index, error)| (*index, error)).chain(strangers).collect();
         all.sort_unstable_by_key(|(index, _)| *index);
-        let list: Vec<Value> = all.iter().map(|(index, error)| rejected(*index, error)).collect();
+        // The first of many have to do, or whoever reads no more than some KiB would not understand the answer.
+        let list: Vec<Value> = all.iter().take(MOST_TOLD).map(|(index, error)| rejected(*index, error)).collect();
         match impossible.first() {
             Some((_, error)) => {
                 if let Some(suppressed) = self.surface.mention(self.origin, "items") {
                     tracing::warn!(origin = %self.origin, items = impossible.len(), suppressed, "collector was sent results that cannot be");
                 }
-                declined(StatusCode::UNPROCESSABLE_ENTITY, error, &list)
+                declined(StatusCode::UNPROCESSABLE_ENTITY, error, &list, all.len())
             }
             None if list.is_empty() => json(StatusCode::OK, r#"{"status":"ok"}"#),
-            None => json(StatusCode::OK, json!({ "status": "ok", "rejected": list }).to_string()),
+            None => json(StatusCode::OK, json!({ "status": "ok", "rejected": list, "rejected_count": all.len() }).to_string()),
         }
     }
 
@@ -141,7 +144,7 @@ impl Call<'_> {
         if let Some(suppressed) = self.surface.mention(Origin::Local, "journal") {
             tracing::error!(%source, error, suppressed, "collector cannot store results, their agents keep them");
         }
-        declined(StatusCode::INTERNAL_SERVER_ERROR, "the results cannot be stored now", &[])
+        declined(StatusCode::INTERNAL_SERVER_ERROR, "the results cannot be stored now", &[], 0)
     }
 
     fn bad(&self, count: Count, status: StatusCode, error: impl std::fmt::Display) -> HttpResponse {
@@ -192,7 +195,7 @@ impl Drop for Body<'_> {
 }
 
 fn none_here() -> HttpResponse {
-    declined(StatusCode::NOT_FOUND, "there is none", &[])
+    declined(StatusCode::NOT_FOUND, "there is none", &[], 0)
 }
 
 /// The round that the results are of, if the agent says so.

@@ -19,8 +19,8 @@ const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// Whoever was not asked for longer than this stood still.
 const STOOD_STILL: Duration = Duration::from_secs(5);
 
-/// How long agents may take to learn of a list: they ask once a minute, each at a time of its own.
-pub const SETTLING: Duration = Duration::from_secs(70);
+/// How long agents may take to learn of a list: they ask once a minute, each at a time of its own, and then wait for a slot.
+pub const SETTLING: Duration = Duration::from_secs(90);
 /// Marks what is due to be looked at if nothing is heard while settling. A million pairs do not need the bit.
 const FIRST: u32 = 1 << 31;
 

@@ -30,7 +30,7 @@ const LOSS: Field<f64> = Field::float("loss");
 pub const FIELDS: &[FieldInfo] = &[MIN.info(), MAX.info(), AVG.info(), JITTER.info(), LOSS.info()];
 
 /// What the row of an item without figures says.
-const UNTOLD: &str = "the client says that packets were lost, but not how many";
+const UNTOLD: &str = "the client told no loss";
 
 /// An item that is not stored although it could be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -95,7 +95,7 @@ pub fn receipt(source: &Name, item: &Item, slot: Timestamp) -> journal::Receipt 
     journal::Receipt::new(&[source.as_str(), item.name.as_str(), item.proto.family()], slot)
 }
 
-/// The row of a result that did not come. One that may yet come from the agent itself replaces it, so it says no more.
+/// The row of a result that did not come. It says no more, as the agent itself may know better.
 pub fn absent(source: &Name, target: &Name, proto: Proto, time: Timestamp) -> Row {
     let mut fields = Fields::new();
     fields.text(RESULT, Outcome::PeerAbsent.name()).integer(RESULT_CODE, Outcome::PeerAbsent.code());
@@ -138,7 +138,7 @@ mod tests {
     fn every_form_of_an_item_becomes_its_row() {
         let null = json!({ "pinged": false, "ping_min": null, "ping_max": null, "ping_avg": null, "ping_jitter": null, "ping_loss": null });
         let untold = "qos_metrics,family=ipv4,kind=ping,probe=mesh,source=a,target=b \
-             result=\"tool_error\",result_code=14i,loaded=0i,error=\"the client says that packets were lost, but not how many\" 7";
+             result=\"tool_error\",result_code=14i,loaded=0i,error=\"the client told no loss\" 7";
         for (figures, expected) in [
             (good(), "Ping,source=a,status=ok,target=b min=1,max=3,avg=2,jitter=0.5,loss=0.25 7"),
             (

@@ -160,13 +160,23 @@ impl Tls {
         crate::tls::install_provider();
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.chain).collect();
         let chain = chain.map_err(|_| "the chain is not PEM".to_owned())?;
-        if chain.is_empty() {
-            return Err("the chain has no certificate".to_owned());
+        let Some(own) = chain.first() else { return Err("the chain has no certificate".to_owned()) };
+        if is_authority(own) {
+            return Err("the certificate is one of an authority (CA:TRUE), which clients refuse from a server".to_owned());
         }
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| "the key is not one in PEM".to_owned())?;
         let builder = rustls::ServerConfig::builder().with_no_client_auth();
         builder.with_single_cert(chain, key).map_err(|error| error.to_string())
     }
+}
+
+/// Whether a certificate is meant to sign others.
+fn is_authority(certificate: &[u8]) -> bool {
+    use x509_cert::der::Decode;
+    use x509_cert::ext::pkix::BasicConstraints;
+    let read = x509_cert::Certificate::from_der(certificate).ok();
+    let constraints = read.and_then(|read| read.tbs_certificate.get::<BasicConstraints>().ok().flatten());
+    constraints.is_some_and(|(_, constraints)| constraints.ca)
 }
 
 impl Listen {
@@ -252,6 +262,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_the_file() {
+        let mut parameters = rcgen::CertificateParams::new(["collector".to_owned()]).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let signing_key = rcgen::KeyPair::generate().unwrap();
+        let authority = rcgen::CertifiedKey { cert: parameters.self_signed(&signing_key).unwrap(), signing_key };
         for (files, toml, said) in [
             (&[("probes.json", "{}")][..], GOOD.to_owned(), "probes: "),
             (&[("schedule.json", "{\"ping\":1}")], format!("{GOOD}schedule = 'schedule.json'"), "schedule: "),
@@ -264,6 +278,11 @@ mod tests {
             (&[], format!("{GOOD}listen = '192.0.2.1:9878'"), "listen: 192.0.2.1:9878 is not of this host alone"),
             (&[], format!("{GOOD}tls_cert = 'cert.pem'"), "tls_cert: needs tls_key"),
             (&[("bad.pem", "x")], format!("{GOOD}tls_cert = 'cert.pem'\ntls_key = 'bad.pem'"), "tls_cert: "),
+            (
+                &[("ca.pem", authority.cert.pem().as_str()), ("ca.key", &authority.signing_key.serialize_pem())],
+                format!("{GOOD}tls_cert = 'ca.pem'\ntls_key = 'ca.key'"),
+                "tls_cert: ",
+            ),
             (&[("open.pem", "x")], format!("{GOOD}tls_cert = 'cert.pem'\ntls_key = 'open.pem'"), "tls_key: "),
             (&[], format!("{GOOD}trusted_proxies = ['nginx']"), "trusted_proxies[0]: "),
             (&[], "probes = 'probes.json'".to_owned(), ": `api_key_file` is missing"),

@@ -105,7 +105,7 @@ impl Store {
         }
         let (list, interval) = new.clone().unwrap_or_default();
         state.names = Arc::new(list.probes.iter().map(|peer| peer.name.clone()).collect());
-        state.presence.expect(&list, interval, SETTLING, now.mono);
+        state.presence.expect(&list, interval, SETTLING + interval, now.mono);
         let names = Arc::clone(&state.names);
         state.sources.retain(|name, _| names.contains(name));
         state.configured = new;
