@@ -1,10 +1,12 @@
 //! `qosd check`: all that is wrong with a config, or what it will cost.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{self, Config, Env};
+use crate::mesh::collector;
 use crate::probe::AnyKind;
 use crate::settings::units;
 use crate::vitals;
@@ -42,7 +44,7 @@ fn report(path: &Path, config: &Config, kinds: usize, show: bool) -> String {
 fn summary(path: &Path, config: &Config, kinds: usize) -> Vec<String> {
     let mut lines = vec![format!("{}: ok, agent {}", path.display(), config.agent.name)];
     let series = config.assignments.len();
-    if series == 0 && config.mesh.is_none() {
+    if series == 0 && config.mesh.is_none() && config.collector.is_none() {
         lines.push("no probes: nothing will be measured".to_owned());
     } else {
         let outputs = match config.influxdb.len() + usize::from(config.mesh.is_some()) {
@@ -55,7 +57,23 @@ fn summary(path: &Path, config: &Config, kinds: usize) -> Vec<String> {
     if let Some(mesh) = &config.mesh {
         lines.push(format!("the mesh comes on top: what the collector's list asks for, but never more than {} packets/s", mesh.max_rate.0));
     }
+    lines.extend(config.collector.as_ref().map(expected));
     lines
+}
+
+/// What comes to a collector if no agent is silent.
+fn expected(collector: &collector::Settings) -> String {
+    let names: BTreeSet<_> = collector.probes.probes.iter().map(|peer| &peer.name).collect();
+    let results = collector.probes.probes.len() * names.len().saturating_sub(1);
+    let interval = collector.schedule.unwrap_or_default().ping.interval;
+    let a_day = results as f64 * DAY.as_secs_f64() / interval.as_secs_f64();
+    format!(
+        "collector at {}: {} {}, {results} results every {}, {a_day:.0} rows/day on top",
+        collector.listen,
+        names.len(),
+        plural("probe", names.len()),
+        units::show_duration(&interval),
+    )
 }
 
 fn plural(word: &str, n: usize) -> String {
