@@ -31,6 +31,7 @@ use crate::supervisor::policy::Policy;
 use crate::vitals::{self, Vitals};
 use crate::writer::{Intake, Outlet, OutputSpec, Statuses, Writer, WriterParts, queue};
 
+mod halves;
 mod plan;
 mod service;
 
@@ -105,7 +106,7 @@ impl Parts {
         let (outlet, intake) = queue(QUEUE);
         let started = clock.now();
         let board = Board::default();
-        let desk = desk(&options, &config, clock.clone());
+        let desk = halves::desk(&options, &config, clock.clone());
         // With the list on disk slots go on from the first moment, whether the collector is there or not.
         let listed = desk.follow(config.mesh.as_ref()).unwrap_or_default();
         Ok(Self {
@@ -117,7 +118,7 @@ impl Parts {
             iperf3_server: watch::Sender::new(config.iperf3_server.clone()),
             responder: watch::Sender::new(config.responder.clone()),
             collector: watch::Sender::new(config.collector.clone()),
-            surface: surface(&journal, &board, &clock),
+            surface: halves::surface(&journal, &board, &clock),
             config: Mutex::new(config),
             ledgers: options.kinds.iter().map(|kind| (kind.name(), Arc::default())).collect(),
             options,
@@ -370,28 +371,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The collector, as its callers see it. What it stores goes to the board like all rows.
-fn surface(journal: &Journal, board: &Board, clock: &Clock) -> Arc<Surface> {
-    let board = board.clone();
-    let store = collector::Store::new(journal.clone(), clock.clone(), Arc::new(move |row| board.observe(row)));
-    Arc::new(Surface::new(Arc::new(store), clock.clone()))
-}
-
 fn outputs(config: &Config, desk: &Desk) -> Vec<OutputSpec> {
     let mesh = config.mesh.iter().map(|settings| mesh::agent::output::output(settings.clone(), desk.losses.clone()));
     config.influxdb.iter().map(|(name, settings)| influxdb::output(name, settings.clone())).chain(mesh).collect()
-}
-
-fn desk(options: &Options, config: &Config, clock: Clock) -> Desk {
-    Desk {
-        agent: config.agent.name.clone(),
-        folder: config.agent.data_dir.clone(),
-        kind: options.kinds.iter().find(|kind| kind.name() == mesh::agent::plan::KIND).copied(),
-        here: mesh::agent::here::here,
-        clock,
-        losses: mesh::agent::output::Losses::default(),
-        standing: Arc::default(),
-    }
 }
 
 fn config_status(options: &Options, now: Timestamp) -> ConfigStatus {

@@ -1,4 +1,5 @@
-//! The output `mesh`: what was measured of the others, as posts to the collector, one for each slot.
+//! The output `mesh`: what was measured of the others, as posts to the collector. A post is about one slot;
+//! a slot may be several posts, as those who did not answer are known later.
 //!
 //! A request of this output is one post a line: the slot's time in nanoseconds, a space, the body. The same rows make the
 //! same lines. Posts go out in turn; the first that is not accepted decides the verdict, and those before it are not
