@@ -5,10 +5,10 @@
 //! Two promises are kept by types. A field is a constant [`Field<T>`] whose type parameter is the type of its value, so no
 //! two rows can disagree about it. A value that was not measured is left out: floats that are not finite never get in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -124,10 +124,21 @@ impl fmt::Display for Value {
 }
 
 /// The fields of a row in the order in which they were set.
-///
-/// Names are [`Arc<str>`] because rows also come back from the journal, where they are not constants any more.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Fields(Vec<(Arc<str>, Value)>);
+pub struct Fields(Vec<(&'static str, Value)>);
+
+/// The name of a field that is no constant here, as it was read from a journal. Each name is kept once and for good: there
+/// are only so many names, and every row has many of them.
+pub fn field_name(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name) {
+        return known;
+    }
+    let kept: &'static str = Box::leak(name.into());
+    names.insert(kept);
+    kept
+}
 
 impl Fields {
     /// No fields yet.
@@ -138,25 +149,25 @@ impl Fields {
     /// Sets a float. One that is not finite was not measured and is left out.
     pub fn float(&mut self, field: Field<f64>, value: f64) -> &mut Self {
         if value.is_finite() {
-            self.put(field.info.name.into(), Value::Float(value));
+            self.put(field.info.name, Value::Float(value));
         }
         self
     }
 
     /// Sets an integer; what does not fit into 63 bits saturates.
     pub fn integer(&mut self, field: Field<i64>, value: impl TryInto<i64>) -> &mut Self {
-        self.put(field.info.name.into(), Value::Integer(value.try_into().unwrap_or(i64::MAX)));
+        self.put(field.info.name, Value::Integer(value.try_into().unwrap_or(i64::MAX)));
         self
     }
 
     /// Sets a text.
     pub fn text(&mut self, field: Field<String>, value: impl Into<String>) -> &mut Self {
-        self.put(field.info.name.into(), Value::Text(value.into()));
+        self.put(field.info.name, Value::Text(value.into()));
         self
     }
 
     /// Sets a value by name, for readers of the journal and of the wire. A later value replaces an earlier one.
-    pub fn put(&mut self, name: Arc<str>, value: Value) {
+    pub fn put(&mut self, name: &'static str, value: Value) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, old)) => *old = value,
             None => self.0.push((name, value)),
@@ -165,17 +176,17 @@ impl Fields {
 
     /// Leaves a value out, for an output that does not take it.
     pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(known, _)| &**known != name);
+        self.0.retain(|(known, _)| *known != name);
     }
 
     /// The value of a field, if it was measured.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.iter().find(|(known, _)| &**known == name).map(|(_, value)| value)
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
     /// Names and values in the order in which they were set.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Value)> {
-        self.0.iter().map(|(name, value)| (name, value))
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'static str, &Value)> {
+        self.0.iter().map(|(name, value)| (*name, value))
     }
 
     /// How many fields.

@@ -93,7 +93,7 @@ impl SeriesStatus {
             Value::Text(text) => Some(text.clone()),
             _ => None,
         };
-        let figure = |(name, value): (&Arc<str>, &Value)| match value {
+        let figure = |(name, value): (&'static str, &Value)| match value {
             Value::Float(figure) => Some((name.to_string(), *figure)),
             Value::Integer(_) | Value::Text(_) => None,
         };

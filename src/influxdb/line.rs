@@ -107,7 +107,7 @@ mod tests {
     fn row(measurement: &str, tags: &[(&str, &str)], fields: &[(&str, Value)]) -> Row {
         let mut set = Fields::new();
         for (name, value) in fields {
-            set.put((*name).into(), value.clone());
+            set.put(crate::measurement::field_name(name), value.clone());
         }
         Row {
             series: Series::new(measurement, tags.iter().copied()),
@@ -264,7 +264,7 @@ mod tests {
         ) {
             let mut set = Fields::new();
             for (key, value) in &fields {
-                set.put(key.as_str().into(), value.clone());
+                set.put(crate::measurement::field_name(key), value.clone());
             }
             let row = Row { series: Series::new(measurement.clone(), tags), time: crate::clock::Timestamp::from_nanos(nanos), fields: set };
             let Some(line) = line(&row) else {

@@ -4,16 +4,14 @@
 //! its 8 bytes, little-endian; an integer as a zigzag varint; a text as its length in bytes, a varint, and its bytes.
 //! [`checksum`] covers all that makes a row, so that a byte that flips anywhere in it is found.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::measurement::{FieldType, Fields, Value};
+use crate::measurement::{FieldType, Fields, Value, field_name};
 
 /// Names and types of a row's fields, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Layout(Vec<(Arc<str>, FieldType)>);
+pub(super) struct Layout(Vec<(&'static str, FieldType)>);
 
 /// The letter of a type in a layout's text. For ever.
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -29,24 +27,24 @@ enum Letter {
 impl Layout {
     /// The layout of these fields.
     pub(super) fn of(fields: &Fields) -> Self {
-        Self(fields.iter().map(|(name, value)| (Arc::clone(name), value.kind())).collect())
+        Self(fields.iter().map(|(name, value)| (name, value.kind())).collect())
     }
 
     /// As one line of text: `[["ping_avg_ms","f"],…]`.
     pub(super) fn text(&self) -> String {
-        let pairs: Vec<(&str, Letter)> = self.0.iter().map(|(name, kind)| (&**name, Letter::of(*kind))).collect();
+        let pairs: Vec<(&str, Letter)> = self.0.iter().map(|(name, kind)| (*name, Letter::of(*kind))).collect();
         serde_json::to_string(&pairs).expect("pairs of text are always JSON")
     }
 
     /// Reads what [`Layout::text`] wrote.
     pub(super) fn from_text(text: &str) -> Option<Self> {
         let pairs: Vec<(String, Letter)> = serde_json::from_str(text).ok()?;
-        Some(Self(pairs.into_iter().map(|(name, letter)| (name.into(), letter.kind())).collect()))
+        Some(Self(pairs.into_iter().map(|(name, letter)| (field_name(&name), letter.kind())).collect()))
     }
 
     /// The names, in order.
-    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.iter().map(|(name, _)| name)
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|(name, _)| *name)
     }
 }
 
@@ -99,7 +97,7 @@ pub(super) fn decode(layout: &Layout, mut body: &[u8]) -> Option<Fields> {
                 Value::Text(str::from_utf8(take(&mut body, length)?).ok()?.to_owned())
             }
         };
-        fields.put(Arc::clone(name), value);
+        fields.put(name, value);
     }
     body.is_empty().then_some(fields)
 }
@@ -162,9 +160,9 @@ mod tests {
     #[test]
     fn the_text_of_a_layout_is_for_ever() {
         let mut fields = Fields::new();
-        fields.put("a".into(), Value::Float(1.0));
-        fields.put("b\",".into(), Value::Integer(1));
-        fields.put("c".into(), Value::Text(String::new()));
+        fields.put("a", Value::Float(1.0));
+        fields.put("b\",", Value::Integer(1));
+        fields.put("c", Value::Text(String::new()));
         let text = Layout::of(&fields).text();
         assert_eq!(text, r#"[["a","f"],["b\",","i"],["c","s"]]"#);
         assert_eq!(Layout::from_text(&text), Some(Layout::of(&fields)));
@@ -196,7 +194,7 @@ mod tests {
         fn fields_read_back_as_they_were(values in prop::collection::vec((".{0,8}", value()), 0..30)) {
             let mut fields = Fields::new();
             for (name, value) in values {
-                fields.put(name.into(), value);
+                fields.put(field_name(&name), value);
             }
             let layout = Layout::from_text(&Layout::of(&fields).text()).unwrap();
             prop_assert_eq!(decode(&layout, &encode(&fields)), Some(fields));

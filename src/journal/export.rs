@@ -129,7 +129,7 @@ fn select(reader: &mut Reader, filter: &Filter) -> Result<Selection, JournalErro
     }
     for id in layouts {
         for name in reader.layout(id)?.iter().flat_map(|known| known.layout.names()) {
-            if !selection.fields.iter().any(|known| **known == **name) {
+            if !selection.fields.iter().any(|known| known == name) {
                 selection.fields.push(name.to_string());
             }
         }

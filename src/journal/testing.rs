@@ -14,8 +14,8 @@ pub(super) fn settings() -> Settings {
 /// A small row of a series.
 pub(super) fn row(target: &str, time: i64) -> Row {
     let mut fields = Fields::new();
-    fields.put("rtt_ms".into(), Value::Float(time as f64 / 7.0));
-    fields.put("sent".into(), Value::Integer(time));
+    fields.put("rtt_ms", Value::Float(time as f64 / 7.0));
+    fields.put("sent", Value::Integer(time));
     let series = Series::new("qos_metrics", [("target", target), ("kind", "ping"), ("probe", "core")]);
     Row { series, time: Timestamp::from_nanos(time), fields }
 }
@@ -23,7 +23,7 @@ pub(super) fn row(target: &str, time: i64) -> Row {
 /// Every field that a ping row of an address with partial loss can have.
 pub(super) fn full_ping_fields() -> Fields {
     let mut fields = Fields::new();
-    let mut put = |name: &str, value| fields.put(name.into(), value);
+    let mut put = |name: &str, value| fields.put(crate::measurement::field_name(name), value);
     put("result", Value::Text("partial".into()));
     put("result_code", Value::Integer(1));
     put("loaded", Value::Integer(0));

@@ -378,7 +378,7 @@ async fn csv_has_the_union_of_all_columns() {
     let journal = open(dir.path(), Mode::Inline);
     let mut skipped = row("b", EPOCH + 2);
     skipped.fields = crate::measurement::Fields::new();
-    skipped.fields.put("result".into(), crate::measurement::Value::Text("skipped, \"so\"".into()));
+    skipped.fields.put("result", crate::measurement::Value::Text("skipped, \"so\"".into()));
     skipped.series = Series::new("m", [("family", "ipv4")]);
     let mut measured = row("a", 7);
     measured.time = Timestamp::from_nanos(EPOCH + 7);
@@ -422,8 +422,8 @@ fn a_ping_row_that_is_ok_takes_fewer() {
     let ok = |k: usize| {
         let full = ping_row(k % 100, EPOCH + k as i64);
         let mut fields = crate::measurement::Fields::new();
-        for (name, value) in full.fields.iter().filter(|(name, _)| !["error", "dns_stale"].contains(&&***name)) {
-            fields.put(Arc::clone(name), value.clone());
+        for (name, value) in full.fields.iter().filter(|(name, _)| !["error", "dns_stale"].contains(name)) {
+            fields.put(name, value.clone());
         }
         Row { fields, ..full }
     };

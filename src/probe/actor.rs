@@ -6,15 +6,18 @@
 
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use actix_rt::task::JoinHandle;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
+use tokio::time::error::Elapsed;
 
 use super::ledger::{Closed, Due, Ledger, Tenure};
 use super::load::Load;
@@ -82,9 +85,26 @@ impl Actor for Probe {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         if let Some(drive) = self.scheduler.engine.drive() {
-            ctx.spawn(drive.into_actor(self));
+            ctx.spawn(driven(drive).into_actor(self));
         }
         ctx.spawn(Rc::clone(&self.scheduler).run().into_actor(self).map(|_, _, ctx| ctx.stop()));
+    }
+}
+
+/// Drives an engine in a task of its own, so that what wakes it does not wake the scheduler. It ends with the actor, and the
+/// actor with its panic.
+async fn driven(drive: LocalBoxFuture<'static, ()>) {
+    struct EndsWithActor(JoinHandle<()>);
+    impl Drop for EndsWithActor {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+    let mut task = EndsWithActor(actix_rt::spawn(drive));
+    if let Err(error) = (&mut task.0).await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }
 
@@ -208,9 +228,9 @@ impl Scheduler {
             tokio::time::sleep_until(self.parts.shared.clock.instant(slot.due + assignment.offset)).await;
         }
         let (engine, began) = (Rc::clone(&self.engine), self.now().mono);
-        let running = async { engine.run(&assignment, slot).await };
+        let running = pin!(AssertUnwindSafe(async { engine.run(&assignment, slot).await }).catch_unwind());
         let limit = assignment.longest + RUN_GRACE;
-        let finding = match tokio::time::timeout(limit, AssertUnwindSafe(running).catch_unwind()).await {
+        let finding = match within(limit, running).await {
             Ok(Ok(finding)) => finding,
             Ok(Err(panic)) => {
                 let (message, at) = explain_panic(&*panic);
@@ -263,6 +283,15 @@ impl Scheduler {
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// A run's end, if it ends within `limit`. The last of it is counted anew: where this process stood still for most of it, what
+/// came meanwhile is to be read first.
+async fn within<F: Future>(limit: Duration, mut run: Pin<&mut F>) -> Result<F::Output, Elapsed> {
+    match tokio::time::timeout(limit.saturating_sub(RUN_GRACE / 2), &mut run).await {
+        Ok(ended) => Ok(ended),
+        Err(_) => tokio::time::timeout(RUN_GRACE / 2, run).await,
     }
 }
 

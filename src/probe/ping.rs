@@ -3,8 +3,8 @@
 //! The promise: a round-trip time is from the kernel's stamps, at both ends where it gives them; loss is what the network
 //! lost, told apart from what this host did not send or read, and from what somebody said could not be delivered.
 //!
-//! [`session`] with its [`run`]s decides and [`engine`] does; [`packet`] knows the bytes, [`socket`], [`wire`] and [`port`] the system calls,
-//! [`report`] the row.
+//! [`session`] with its [`run`]s decides and [`engine`] does, at the [`pace`] that the host can bear; [`packet`] and [`control`] know
+//! the bytes, [`wire`] what the kernel says with them; [`socket`] and [`port`] are the sockets, [`report`] makes the row.
 
 use std::sync::Arc;
 
@@ -12,8 +12,10 @@ use crate::measurement::{Counter, FieldInfo};
 use crate::probe::{Kind, Naming, Planned, Shared};
 use crate::settings::KeyProblem;
 
+pub mod control;
 pub mod engine;
 pub mod filter;
+pub mod pace;
 pub mod packet;
 pub mod port;
 pub mod report;

@@ -27,7 +27,7 @@ fn s(seconds: u64) -> Duration {
 fn row(position: u64, fields: &[&str]) -> Stored {
     let mut set = Fields::new();
     for field in fields {
-        set.put((*field).into(), Value::Integer(1));
+        set.put(crate::measurement::field_name(field), Value::Integer(1));
     }
     let time = Timestamp::from_nanos(i64::try_from(position).unwrap());
     Stored { position: Position(position), row: Row { series: Series::new("m", [("a", "b")]), time, fields: set } }

@@ -142,7 +142,7 @@ mod tests {
     fn stored(position: u64, measurement: &str, fields: &[&str]) -> Stored {
         let mut set = Fields::new();
         for field in fields {
-            set.put((*field).into(), Value::Integer(1));
+            set.put(crate::measurement::field_name(field), Value::Integer(1));
         }
         let row = Row { series: Series::new(measurement, [("a", "b")]), time: Timestamp::from_nanos(1), fields: set };
         Stored { position: Position(position), row }

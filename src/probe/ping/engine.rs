@@ -1,32 +1,42 @@
 //! The shell around the session: sockets, clocks and random numbers.
 //!
-//! One loop does everything: read all that has arrived, then let the session say what is due. It is driven by the actor,
-//! so a panic in it costs this kind one restart and no other kind anything.
+//! One loop does everything: read all that has arrived, send what is due, then close what was over when it began to read.
+//! It is driven by the actor, so a panic in it costs this kind one restart and no other kind anything.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{LocalBoxFuture, select_all};
+use futures_util::task::AtomicWaker;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
+use super::control::{self, Options};
+use super::pace::Pace;
 use super::packet::{self, Family, Incoming};
-use super::port::{A_TURN, Port, Readiness};
+use super::port::{self, A_TURN, Port, Readiness, Told};
 use super::report;
 use super::run::{Arrival, Departure, Spec, Tally};
-use super::session::{Answered, Counters, Request, RunId, Session, Step};
+use super::session::{Answered, Counters, Request, RunId, Session};
 use super::settings::{Host, Job};
 use super::socket::{Channel, Denied, Identity, PERMISSION_FIX, Sockets};
-use super::wire::{self, Heard, Options};
-use crate::clock::Clock;
+use super::wire::Heard;
+use crate::clock::alarm::Alarm;
+use crate::clock::{Clock, Moment};
 use crate::measurement::{Counter, Field};
 use crate::probe::{ADDRESS, DNS_STALE, Engine, Finding, Outcome, Shared, Slot};
 use crate::resolve::{Resolved, Resolver};
+use crate::sys::{Inbox, Outgoing};
+
+/// Room for the largest packet.
+const LARGEST: usize = 65_536;
 
 /// The network can make a receive buffer overflow as often as it likes; the log says so once in this time.
 const OVERFLOW_TOLD_EVERY: Duration = Duration::from_mins(1);
@@ -70,21 +80,50 @@ struct Inner {
     clock: Clock,
     resolver: Resolver,
     state: RefCell<State>,
+    alarm: Alarm,
     readiness: Vec<Readiness>,
-    started: Notify,
+    started: Bell,
 }
 
 struct State {
     session: Session,
     ports: Vec<Port>,
+    /// What is to be sent now, for each port.
+    parcels: Vec<Vec<Parcel>>,
+    pace: Pace,
     random: StdRng,
-    buffer: Vec<u8>,
+    inbox: Inbox,
     waiting: HashMap<RunId, Waiting>,
     overflow_told: Option<Duration>,
 }
 
+/// Where packets go, and what goes beside them, as the kernel wants it.
+struct Address {
+    to: Vec<u8>,
+    control: Vec<u8>,
+}
+
+/// A request with its bytes.
+struct Parcel {
+    request: Request,
+    message: Vec<u8>,
+    address: Rc<Address>,
+}
+
+impl Parcel {
+    fn new(request: Request, family: Family, address: Rc<Address>) -> Self {
+        let Request { key, token, size, .. } = request;
+        Self { request, message: packet::echo_request(family, key.ident, key.sequence, token, size), address }
+    }
+
+    fn outgoing(&self) -> (Outgoing<'_>, RunId, usize) {
+        let Address { to, control } = &*self.address;
+        (Outgoing { message: &self.message, to, control }, self.request.run, self.request.index)
+    }
+}
+
 struct Waiting {
-    options: Options,
+    address: Rc<Address>,
     channel: Channel,
     done: oneshot::Sender<Tally>,
     watcher: Option<Watcher>,
@@ -93,21 +132,25 @@ struct Waiting {
 impl PingEngine {
     /// An engine on the event loop of this thread.
     pub fn new(lent: Arc<Lent>, shared: Shared) -> Result<Self, String> {
+        let mut inbox = Inbox::new(LARGEST);
         let mut ports = Vec::new();
         for channel in Channel::ALL {
-            ports.extend(Port::open(&lent.sockets, channel).map_err(|error| format!("icmp socket: {error}"))?);
+            ports.extend(Port::open(&lent.sockets, channel, &mut inbox).map_err(|error| format!("icmp socket: {error}"))?);
         }
         let readiness = ports.iter().map(Port::readiness).collect();
         let state = State {
             session: Session::new(),
+            pace: Pace::new(ports.iter().map(Port::receive_buffer).min().unwrap_or_default()),
+            parcels: ports.iter().map(|_| Vec::new()).collect(),
             ports,
             random: StdRng::from_rng(&mut rand::rng()),
-            buffer: vec![0; wire::BUFFER],
+            inbox,
             waiting: HashMap::new(),
             overflow_told: None,
         };
+        let alarm = Alarm::new().map_err(|error| format!("timer: {error}"))?;
         let Shared { clock, resolver, .. } = shared;
-        Ok(Self(Rc::new(Inner { lent, clock, resolver, state: RefCell::new(state), readiness, started: Notify::new() })))
+        Ok(Self(Rc::new(Inner { lent, clock, resolver, state: RefCell::new(state), alarm, readiness, started: Bell::default() })))
     }
 
     /// One run, with somebody who watches.
@@ -142,7 +185,8 @@ impl PingEngine {
             Err(why) => return Finding::failed(Outcome::LocalError, why),
         };
         let (done, tally) = oneshot::channel();
-        let run = self.begin(address, job, identity, Waiting { options, channel, done, watcher });
+        let to = Address { to: control::sockaddr(address, options.interface), control: options.control(channel.family) };
+        let run = self.begin(address, job, identity, Waiting { address: Rc::new(to), channel, done, watcher });
         let _cancel = CancelOnDrop { engine: self, run };
         match tally.await {
             Ok(tally) => report::finding(address, &tally),
@@ -168,9 +212,9 @@ impl PingEngine {
         };
         let first_sequence = state.random.random();
         let spec = Spec { peer, count: job.count, warmup: job.warmup, spacing: job.spacing, timeout: job.timeout, size: job.size };
-        let run = state.session.start(self.0.clock.now().mono, spec, ident, first_sequence);
+        let run = state.session.start(self.0.clock.mono(), spec, ident, first_sequence);
         state.waiting.insert(run, waiting);
-        self.0.started.notify_one();
+        self.0.started.ring();
         run
     }
 
@@ -178,11 +222,16 @@ impl PingEngine {
         loop {
             let (wake, more) = {
                 let mut state = self.0.state.borrow_mut();
+                // What was over before the reading began is over: every reply until then has been read.
+                let now = self.0.clock.mono();
                 let more = state.listen(&self.0.clock);
-                state.act(&self.0.clock);
+                state.send_due(&self.0.clock);
+                if !more {
+                    state.finish(now);
+                }
                 let counted = state.session.take_counters();
                 self.0.lent.counted.lock().unwrap_or_else(PoisonError::into_inner).add(counted);
-                (state.session.wake(), more)
+                (state.session.wake().map(|due| state.pace.wake(due)), more)
             };
             if more {
                 // A flood must not keep this thread from everything else.
@@ -195,23 +244,45 @@ impl PingEngine {
 
     /// Until something arrives, something is due, or a run was started.
     async fn wait(&self, wake: Option<Duration>) {
-        let timer = async {
-            match wake {
-                Some(at) => tokio::time::sleep_until(self.0.clock.instant(at)).await,
-                None => std::future::pending().await,
+        let Inner { clock, alarm, readiness, started, .. } = &*self.0;
+        let woken = poll_fn(|context| {
+            started.waker.register(context.waker());
+            // Each is asked, as each that is not ready has to wake this task.
+            let mut ready = started.rung.take();
+            ready |= wake.is_some_and(|at| alarm.poll(context, clock, at).is_ready());
+            for readiness in readiness {
+                ready |= readiness.poll(context).is_ready();
             }
-        };
-        let readable = async {
-            match self.0.readiness.as_slice() {
+            if ready { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let errors = async {
+            match readiness.as_slice() {
                 [] => std::future::pending().await,
-                all => drop(select_all(all.iter().map(|readiness| Box::pin(readiness.readable()))).await),
+                all => drop(select_all(all.iter().map(|readiness| Box::pin(readiness.errors()))).await),
             }
         };
-        tokio::select! {
-            () = timer => {}
-            () = self.0.started.notified() => {}
-            () = readable => {}
+        if readiness.iter().any(Readiness::has_errors) {
+            tokio::select! {
+                () = woken => {}
+                () = errors => {}
+            }
+        } else {
+            woken.await;
         }
+    }
+}
+
+/// Rings when a run was started.
+#[derive(Default)]
+struct Bell {
+    rung: Cell<bool>,
+    waker: AtomicWaker,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.rung.set(true);
+        self.waker.wake();
     }
 }
 
@@ -246,97 +317,118 @@ impl Engine for PingEngine {
 }
 
 impl State {
-    /// Reads what has arrived, before anything is judged; true if there may be more.
+    /// Reads what has arrived; true if there may be more.
     fn listen(&mut self, clock: &Clock) -> bool {
         let mut more = false;
-        let Self { session, ports, buffer, waiting, overflow_told, .. } = self;
-        for port in ports {
-            while let Some(heard) = port.read_error(buffer) {
-                understand(session, waiting, port, &heard, clock);
+        let Self { session, ports, inbox, waiting, overflow_told, .. } = self;
+        for port in ports.iter_mut().filter(|port| port.take_ready()) {
+            understand_errors(session, waiting, port, inbox, clock);
+            let family = port.family();
+            let mut batches = 0;
+            while batches < A_TURN {
+                batches += 1;
+                let mut now = None;
+                let all = port.read(inbox, |heard| {
+                    let now = *now.get_or_insert_with(|| clock.now());
+                    understand_message(session, waiting, family, &heard, now);
+                });
+                if all {
+                    break;
+                }
+                // The stamps of what is read next may be there only now.
+                understand_errors(session, waiting, port, inbox, clock);
             }
-            let mut read = 0;
-            while read < A_TURN
-                && let Some(heard) = port.read(buffer)
-            {
-                read += 1;
-                understand_message(session, waiting, port.family(), &heard, clock);
-            }
-            more |= read == A_TURN;
+            more |= batches == A_TURN;
             if let Some(dropped) = port.overflowed() {
                 session.overflow(on_channel(waiting, port.channel()));
-                let now = clock.now().mono;
+                let now = clock.mono();
                 if overflow_told.is_none_or(|told| now.saturating_sub(told) > OVERFLOW_TOLD_EVERY) {
                     *overflow_told = Some(now);
-                    tracing::warn!(family = ?port.family(), dropped, "receive buffer overflowed, missing replies count as local drops");
+                    tracing::warn!(?family, dropped, "receive buffer overflowed, missing replies count as local drops");
                 }
             }
         }
         more
     }
 
-    /// Does what is due.
-    fn act(&mut self, clock: &Clock) {
-        while let Some(step) = self.session.poll(clock.now().mono, || self.random.next_u64()) {
-            match step {
-                Step::Send(request) => self.send(&request, clock),
-                Step::Finished(run, tally) => {
-                    if let Some(waiting) = self.waiting.remove(&run) {
-                        // Whoever waited may be gone.
-                        let _ = waiting.done.send(tally);
-                    }
-                }
+    /// Sends what is due, in bursts that the pace allows.
+    fn send_due(&mut self, clock: &Clock) {
+        let now = clock.mono();
+        let Some(mut allowance) = self.pace.allowance(now) else { return };
+        let mut due = Vec::new();
+        while allowance.is_left()
+            && let Some(request) = self.session.next_send(now, || self.random.next_u64())
+        {
+            allowance.spend(request.size);
+            due.push(request);
+        }
+        for request in &due {
+            // Whoever waits for the run has an open port.
+            let Some(Waiting { address, channel, .. }) = self.waiting.get(&request.run) else { continue };
+            if let Some(number) = self.ports.iter().position(|port| port.channel() == *channel) {
+                self.parcels[number].push(Parcel::new(*request, channel.family, Rc::clone(address)));
             }
         }
+        for number in 0..self.ports.len() {
+            self.send_through(number, clock);
+        }
+        self.pace.sent(now, due.len(), !allowance.is_left());
     }
 
-    fn send(&mut self, request: &Request, clock: &Clock) {
-        let Self { session, ports, buffer, waiting, .. } = self;
-        let Some(Waiting { options, channel, .. }) = waiting.get(&request.run) else {
-            return session.sent(request, Err("nobody waits for it".to_owned()));
-        };
-        let (options, channel) = (*options, *channel);
-        let Some(port) = ports.iter_mut().find(|port| port.channel() == channel) else {
-            return session.sent(request, Err("the socket is closed".to_owned()));
-        };
-        let key = request.key;
-        let message = packet::echo_request(channel.family, key.ident, key.sequence, request.token, request.size);
-        let now = clock.now();
-        let departure = Departure { mono: now.mono, wall: now.unix, wire: None };
-        let outcome = port.send(&message, request, &options, buffer, &mut |heard| {
-            if let Heard::Undelivered { from, error, quoted: Some(quoted) } = heard {
-                session.icmp_error(from, error, quoted, clock.now().mono);
+    /// Sends what waits for one port, in bursts that it allows.
+    fn send_through(&mut self, number: usize, clock: &Clock) {
+        let Self { session, ports, inbox, waiting, parcels, .. } = self;
+        let (port, parcels) = (&mut ports[number], &mut parcels[number]);
+        let (mut at, mut tried) = (0, false);
+        while at < parcels.len() {
+            let burst = &parcels[at..parcels.len().min(at + port.burst())];
+            let now = clock.now();
+            let departure = Departure { mono: now.mono, wall: now.unix };
+            let error = match port.send(burst.iter().map(Parcel::outgoing)) {
+                Ok(sent) => {
+                    burst[..sent].iter().for_each(|parcel| session.sent(&parcel.request, departure));
+                    (at, tried) = (at + sent, false);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            understand_errors(session, waiting, port, inbox, clock);
+            if !std::mem::replace(&mut tried, true) && port.is_worth_another_try(&error) {
+                continue;
             }
-        });
-        if outcome.is_err() {
-            // The port has begun to number packets anew, so those before may never get their stamps.
-            session.forget_stamps(on_channel(waiting, channel));
+            port.number_anew().for_each(|(run, index)| session.forget_stamp(run, index));
+            session.refused(&parcels[at].request, port::name_of(&error), now.mono);
+            (at, tried) = (at + 1, false);
         }
-        session.sent(request, outcome.map(|()| departure));
-        while let Some(heard) = port.read_error(buffer) {
-            understand(session, waiting, port, &heard, clock);
+        parcels.clear();
+    }
+
+    /// Closes what was over at `now`.
+    fn finish(&mut self, now: Duration) {
+        while let Some((run, tally)) = self.session.next_finished(now) {
+            if let Some(waiting) = self.waiting.remove(&run) {
+                // Whoever waited may be gone.
+                let _ = waiting.done.send(tally);
+            }
         }
     }
 }
 
-/// An entry of the error queue.
-fn understand(session: &mut Session, waiting: &HashMap<RunId, Waiting>, port: &mut Port, heard: &Heard<'_>, clock: &Clock) {
-    match *heard {
-        Heard::Transmitted { number, at } => {
-            if let Some((run, index)) = port.stamped(number) {
-                session.transmitted(run, index, at, clock.now().mono);
-            }
+/// What the error queue holds.
+fn understand_errors(session: &mut Session, waiting: &HashMap<RunId, Waiting>, port: &mut Port, inbox: &mut Inbox, clock: &Clock) {
+    let mut now = None;
+    port.read_errors(inbox, |told| {
+        let now = *now.get_or_insert_with(|| clock.mono());
+        match told {
+            Told::Left(run, index, at) => session.transmitted(run, index, at, now),
+            Told::Undelivered(from, error, quoted) => tell(waiting, session.icmp_error(from, error, quoted, now)),
         }
-        Heard::Undelivered { from, error, quoted: Some(quoted) } => {
-            tell(waiting, session.icmp_error(from, error, quoted, clock.now().mono));
-        }
-        Heard::Undelivered { quoted: None, .. } | Heard::Message { .. } | Heard::Noise => {}
-    }
+    });
 }
 
 /// An ICMP message.
-fn understand_message(session: &mut Session, waiting: &HashMap<RunId, Waiting>, family: Family, heard: &Heard<'_>, clock: &Clock) {
+fn understand_message(session: &mut Session, waiting: &HashMap<RunId, Waiting>, family: Family, heard: &Heard<'_>, now: Moment) {
     let Heard::Message { from, message: Ok(message), ttl, stamp } = heard else { return };
-    let now = clock.now();
     let arrival = Arrival { mono: now.mono, wall: now.unix, wire: *stamp, ttl: *ttl };
     match packet::parse(family, message) {
         Ok(Incoming::Reply { ident, sequence, payload }) => {

@@ -166,11 +166,14 @@ pub fn echo_request(family: Family, ident: u16, sequence: u16, token: u64, size:
 
 /// The token in front, behind it what a generator seeded with it yields (SplitMix64).
 fn fill_payload(token: u64, payload: &mut [u8]) {
-    let mut word = token;
-    for chunk in payload.chunks_mut(8) {
+    for (chunk, word) in payload.chunks_mut(8).zip(words(token)) {
         chunk.copy_from_slice(&word.to_be_bytes()[..chunk.len()]);
-        word = next_word(word);
     }
+}
+
+/// The payload, eight bytes at a time.
+fn words(token: u64) -> impl Iterator<Item = u64> {
+    std::iter::successors(Some(token), |word| Some(next_word(*word)))
 }
 
 fn next_word(word: u64) -> u64 {
@@ -196,9 +199,9 @@ pub fn check_payload(token: u64, size: usize, payload: &[u8]) -> PayloadCheck {
     if payload.get(..MIN_PAYLOAD) != Some(&token.to_be_bytes()[..]) {
         return PayloadCheck::Foreign;
     }
-    let mut expected = vec![0; size.max(MIN_PAYLOAD)];
-    fill_payload(token, &mut expected);
-    if payload == expected { PayloadCheck::Genuine } else { PayloadCheck::Corrupt }
+    let genuine = payload.len() == size.max(MIN_PAYLOAD)
+        && payload.chunks(8).zip(words(token)).all(|(chunk, word)| *chunk == word.to_be_bytes()[..chunk.len()]);
+    if genuine { PayloadCheck::Genuine } else { PayloadCheck::Corrupt }
 }
 
 /// Takes an IPv4 packet apart down to its ICMP message: what a raw socket reads. Also gives the TTL.

@@ -1,44 +1,111 @@
 //! A socket as an engine uses it: registered with the event loop, its stamps matched to packets, its overflows seen.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use nix::errno::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::packet::Family;
-use super::session::{Request, RunId};
+use super::pace::MESSAGE;
+use super::packet::{Family, IcmpError, Key};
+use super::session::RunId;
 use super::socket::{Channel, IcmpSocket, Identity, Sockets};
-use super::wire::{self, Heard, Options};
-use crate::sys;
+use super::wire::{self, Heard};
+use crate::clock::Timestamp;
+use crate::sys::{self, BATCH, Inbox, Outgoing, Queue};
 
-/// Messages that are read in one turn, before what is due is done.
-pub const A_TURN: usize = 4096;
-/// What the kernel adds to each message in the receive buffer, about.
-const PER_MESSAGE: usize = 700;
+/// Batches that are read in one turn, before what is due is done.
+pub const A_TURN: usize = 64;
 /// How many packets may wait for their transmit stamp; the kernel delivers them at once or never.
 const AWAITING_STAMPS: usize = 4096;
+/// So many packets without a stamp when the error queue was just read: this kernel gives none.
+const NO_STAMPS: usize = 64;
 
 /// Tells when a port has something to read. Waiting for it borrows nothing of the port.
 #[derive(Clone)]
-pub struct Readiness(Rc<AsyncFd<OwnedFd>>);
+pub struct Readiness {
+    socket: Rc<AsyncFd<OwnedFd>>,
+    errors: bool,
+    ready: Rc<Cell<bool>>,
+}
 
 impl Readiness {
-    /// Waits until there is something to read.
-    pub async fn readable(&self) {
-        match self.0.ready(Interest::READABLE | Interest::ERROR).await {
+    /// Whether there is something to read; if not, the task is woken when there is.
+    pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self.socket.poll_read_ready(context) {
             // Cleared before the read: what arrives from here on wakes again.
-            Ok(mut ready) => ready.clear_ready(),
-            Err(error) => {
-                tracing::warn!(%error, "icmp socket cannot be waited for");
-                std::future::pending::<()>().await;
+            Poll::Ready(Ok(mut ready)) => {
+                ready.clear_ready();
+                self.ready.set(true);
+                Poll::Ready(())
             }
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// Whether its error queue is worth a wake-up: it holds more than stamps.
+    pub fn has_errors(&self) -> bool {
+        self.errors
+    }
+
+    /// Waits for the error queue, if it is worth that.
+    pub async fn errors(&self) {
+        if self.errors
+            && let Ok(mut ready) = self.socket.ready(Interest::ERROR).await
+        {
+            ready.clear_ready();
+            self.ready.set(true);
+        } else {
+            std::future::pending().await;
+        }
+    }
+}
+
+/// What an error queue told.
+#[derive(Clone, Copy, Debug)]
+pub enum Told {
+    /// A packet left at this time.
+    Left(RunId, usize, Timestamp),
+    /// A packet could not be delivered: who says so, and what.
+    Undelivered(IpAddr, IcmpError, Key),
+}
+
+/// The packets that wait for their transmit stamps.
+#[derive(Debug, Default)]
+struct Unstamped {
+    /// The kernel's number for the first of them.
+    first: u32,
+    /// From the first on; those without an entry have their stamp.
+    packets: VecDeque<Option<(RunId, usize)>>,
+}
+
+impl Unstamped {
+    fn push(&mut self, run: RunId, index: usize) {
+        if self.packets.len() == AWAITING_STAMPS {
+            self.drop_first();
+        }
+        self.packets.push_back(Some((run, index)));
+    }
+
+    /// Which packet has this number.
+    fn take(&mut self, number: u32) -> Option<(RunId, usize)> {
+        let packet = self.packets.get_mut(number.wrapping_sub(self.first) as usize)?.take();
+        while let Some(None) = self.packets.front() {
+            self.drop_first();
+        }
+        packet
+    }
+
+    fn drop_first(&mut self) {
+        self.packets.pop_front();
+        self.first = self.first.wrapping_add(1);
     }
 }
 
@@ -47,8 +114,7 @@ pub struct Port {
     sockets: Arc<Sockets>,
     channel: Channel,
     readiness: Readiness,
-    /// Packets sent and not stamped yet: the kernel's number, and which packet.
-    unstamped: VecDeque<(u32, RunId, usize)>,
+    unstamped: Unstamped,
     /// What the kernel had thrown away when it was last asked.
     drops: u32,
     /// Receive buffer that the messages of this turn had taken, by estimate.
@@ -59,25 +125,31 @@ pub struct Port {
 impl Port {
     /// Registers a channel's socket with the event loop of this thread; `None` if it is not open. What arrived for an
     /// engine before this one is thrown away.
-    pub fn open(sockets: &Arc<Sockets>, channel: Channel) -> io::Result<Option<Self>> {
+    pub fn open(sockets: &Arc<Sockets>, channel: Channel, inbox: &mut Inbox) -> io::Result<Option<Self>> {
         let Ok(socket) = sockets.get(channel) else { return Ok(None) };
-        let mut buffer = vec![0; wire::BUFFER];
-        for _ in 0..A_TURN {
-            if wire::read(socket, &mut buffer)?.is_none() {
-                break;
+        for queue in [Queue::Messages, Queue::Errors] {
+            for _ in 0..A_TURN {
+                if inbox.read(socket, queue)? {
+                    break;
+                }
             }
         }
         let (drops, receive_buffer) = (sys::receive_drops(socket)?, socket.receive_buffer()?);
-        let readiness = Readiness(Rc::new(sys::watch(socket)?));
-        let mut port =
-            Self { sockets: Arc::clone(sockets), channel, readiness, unstamped: VecDeque::new(), drops, taken: 0, receive_buffer };
-        port.number_anew(&mut buffer)?;
-        Ok(Some(port))
+        let errors = matches!(socket.identity(), Identity::Datagram(_));
+        let readiness = Readiness { socket: Rc::new(sys::watch(socket)?), errors, ready: Rc::default() };
+        socket.stamp_from_zero()?;
+        let (sockets, unstamped) = (Arc::clone(sockets), Unstamped::default());
+        Ok(Some(Self { sockets, channel, readiness, unstamped, drops, taken: 0, receive_buffer }))
     }
 
     /// The channel.
     pub fn channel(&self) -> Channel {
         self.channel
+    }
+
+    /// Its protocol.
+    pub fn family(&self) -> Family {
+        self.channel.family
     }
 
     fn socket(&self) -> Option<&IcmpSocket> {
@@ -89,79 +161,68 @@ impl Port {
         self.readiness.clone()
     }
 
-    /// Sends a request; what the error queue held in its way goes to `heard`.
-    pub fn send(
-        &mut self,
-        message: &[u8],
-        request: &Request,
-        options: &Options,
-        buffer: &mut [u8],
-        heard: &mut dyn FnMut(Heard<'_>),
-    ) -> Result<(), String> {
-        let to = request.key.peer;
-        match self.attempt(message, to, options) {
-            Err(error) if self.is_worth_another_try(&error) => {
-                // A datagram socket reports the error of an earlier packet instead of sending this one.
-                while let Some(entry) = self.read_error(buffer) {
-                    heard(entry);
-                }
-                self.attempt(message, to, options)
-            }
-            outcome => outcome,
-        }
-        .map_err(|error| {
-            // Whether the kernel numbered a packet that it then refused cannot be told.
-            if let Err(error) = self.number_anew(buffer) {
-                tracing::debug!(%error, "transmit stamps are off");
-            }
-            name_of(&error)
-        })?;
-        if let Some(number) = self.socket().map(IcmpSocket::number_of_send) {
-            if self.unstamped.len() == AWAITING_STAMPS {
-                self.unstamped.pop_front();
-            }
-            self.unstamped.push_back((number, request.run, request.index));
-        }
-        Ok(())
+    /// Whether there may be something to read, now that somebody asks.
+    pub fn take_ready(&self) -> bool {
+        self.readiness.ready.take() || !self.unstamped.packets.is_empty()
     }
 
-    fn attempt(&self, message: &[u8], to: IpAddr, options: &Options) -> io::Result<()> {
+    /// How much the receive buffer holds.
+    pub fn receive_buffer(&self) -> usize {
+        self.receive_buffer
+    }
+
+    /// How many packets may go out together. Without transmit stamps one, as it is taken to leave when the clock is read.
+    pub fn burst(&self) -> usize {
+        if self.unstamped.packets.len() >= NO_STAMPS { 1 } else { BATCH }
+    }
+
+    /// Sends packets in their order, up to [`BATCH`]; how many the kernel took. An error is of the first.
+    pub fn send<'a>(&mut self, batch: impl Iterator<Item = (Outgoing<'a>, RunId, usize)> + Clone) -> io::Result<usize> {
         let socket = self.socket().ok_or(io::ErrorKind::NotConnected)?;
-        wire::send(socket, message, to, options)
+        let sent = sys::send_batch(socket, batch.clone().map(|(outgoing, ..)| outgoing))?;
+        batch.take(sent).for_each(|(_, run, index)| self.unstamped.push(run, index));
+        Ok(sent)
     }
 
-    fn is_worth_another_try(&self, error: &io::Error) -> bool {
+    /// Whether a send that failed so may succeed when the error queue was read: a datagram socket reports the error of an
+    /// earlier packet instead of sending this one.
+    pub fn is_worth_another_try(&self, error: &io::Error) -> bool {
         let datagram = self.socket().is_some_and(|socket| matches!(socket.identity(), Identity::Datagram(_)));
         datagram || matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOBUFS | Errno::EAGAIN))
     }
 
-    /// Which packet a transmit stamp belongs to.
-    pub fn stamped(&mut self, number: u32) -> Option<(RunId, usize)> {
-        let at = self.unstamped.iter().position(|(waiting, ..)| *waiting == number)?;
-        let (_, run, index) = self.unstamped.remove(at)?;
-        Some((run, index))
-    }
-
-    /// The next message.
-    pub fn read<'a>(&mut self, buffer: &'a mut [u8]) -> Option<Heard<'a>> {
-        let heard = self.or_nothing(wire::read(self.socket()?, buffer))?;
-        if let Heard::Message { message, .. } = &heard {
-            self.taken += PER_MESSAGE + message.map_or(0, <[u8]>::len);
+    /// Reads a batch of messages, and gives whether that was all; `hear` gets each.
+    pub fn read(&mut self, inbox: &mut Inbox, mut hear: impl FnMut(Heard<'_>)) -> bool {
+        let Ok(socket) = self.sockets.get(self.channel) else { return true };
+        let all = or_nothing(inbox.read(socket, Queue::Messages));
+        for incoming in inbox.iter() {
+            self.taken += MESSAGE + incoming.message.len();
+            hear(wire::message(socket, &incoming));
         }
-        Some(heard)
+        all
     }
 
-    /// The next entry of the error queue.
-    pub fn read_error(&self, buffer: &mut [u8]) -> Option<Heard<'static>> {
-        self.or_nothing(wire::read_error(self.socket()?, buffer))
-    }
-
-    /// A read can also report the error of an earlier packet; the error queue tells of it in full.
-    fn or_nothing<'a>(&self, outcome: io::Result<Option<Heard<'a>>>) -> Option<Heard<'a>> {
-        outcome.unwrap_or_else(|error| {
-            tracing::debug!(family = ?self.channel().family, %error, "icmp socket reports an error");
-            Some(Heard::Noise)
-        })
+    /// Reads the error queue to its end.
+    pub fn read_errors(&mut self, inbox: &mut Inbox, mut hear: impl FnMut(Told)) {
+        let Ok(socket) = self.sockets.get(self.channel) else { return };
+        loop {
+            let all = or_nothing(inbox.read(socket, Queue::Errors));
+            for incoming in inbox.iter() {
+                self.taken += MESSAGE;
+                match wire::error(socket, &incoming) {
+                    Heard::Transmitted { number, at } => {
+                        if let Some((run, index)) = self.unstamped.take(number) {
+                            hear(Told::Left(run, index, at));
+                        }
+                    }
+                    Heard::Undelivered { from, error, quoted: Some(quoted) } => hear(Told::Undelivered(from, error, quoted)),
+                    Heard::Undelivered { quoted: None, .. } | Heard::Message { .. } | Heard::Noise => {}
+                }
+            }
+            if all {
+                return;
+            }
+        }
     }
 
     /// Whether the receive buffer has overflowed since the last call, and by how many packets. To be called after each turn
@@ -176,19 +237,25 @@ impl Port {
         (more > 0 && taken >= self.receive_buffer / 4).then_some(more)
     }
 
-    fn number_anew(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        while self.read_error(buffer).is_some() {}
-        self.unstamped.clear();
-        self.socket().map_or(Ok(()), IcmpSocket::stamp_from_zero)
-    }
-
-    /// Its protocol.
-    pub fn family(&self) -> Family {
-        self.channel().family
+    /// Has the kernel number packets anew, as whether it numbered one that it then refused cannot be told. Gives the packets
+    /// whose stamps will not be told any more; to be called when the error queue was read to its end.
+    pub fn number_anew(&mut self) -> impl Iterator<Item = (RunId, usize)> + use<> {
+        if let Some(Err(error)) = self.socket().map(IcmpSocket::stamp_from_zero) {
+            tracing::debug!(%error, "transmit stamps are off");
+        }
+        std::mem::take(&mut self.unstamped).packets.into_iter().flatten()
     }
 }
 
+/// A read can also report the error of an earlier packet; the error queue tells of it in full.
+fn or_nothing(outcome: io::Result<bool>) -> bool {
+    outcome.unwrap_or_else(|error| {
+        tracing::debug!(%error, "icmp socket reports an error");
+        true
+    })
+}
+
 /// `EPERM: Operation not permitted`.
-fn name_of(error: &io::Error) -> String {
+pub fn name_of(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).to_string())
 }

@@ -127,6 +127,9 @@ fn causes(tally: &Tally) -> BTreeMap<Outcome, BTreeMap<String, u64>> {
     if tally.late > 0 {
         count(Outcome::Timeout, "reply after the time-out".to_owned(), tally.late);
     }
+    if tally.corrupt > 0 {
+        count(Outcome::Timeout, "damaged reply".to_owned(), tally.corrupt);
+    }
     for (error, from) in &tally.icmp_errors {
         count(error.outcome(), format!("{} from {from}", error.describe()), 1);
     }

@@ -29,6 +29,13 @@ pub struct Spec {
     pub size: usize,
 }
 
+impl Spec {
+    /// How many packets it sends.
+    pub(super) fn packets(&self) -> usize {
+        self.warmup.saturating_add(self.count) as usize
+    }
+}
+
 /// When a packet left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Departure {
@@ -36,8 +43,6 @@ pub struct Departure {
     pub mono: Duration,
     /// Wall clock, read just before the send.
     pub wall: Timestamp,
-    /// The kernel's transmit stamp.
-    pub wire: Option<Timestamp>,
 }
 
 /// When and how a packet came in.
@@ -86,62 +91,81 @@ pub struct Tally {
     pub late: u64,
     /// Nothing came back in time.
     pub silent: u64,
+    /// What came back was damaged, and nothing else did: lost.
+    pub corrupt: u64,
     /// Somebody said that it could not be delivered, in send order: what and who.
     pub icmp_errors: Vec<(IcmpError, IpAddr)>,
     /// This host did not send it, in send order: why.
     pub local_errors: Vec<String>,
     /// No reply was read, but this host threw packets away while it was in flight.
     pub local_drops: u64,
-    /// Further replies to a packet that had one.
+    /// Further replies to a packet that had one (RFC 5560).
     pub duplicates: u64,
     /// Replies that arrived after a reply to a later packet (RFC 4737).
     pub reordered: u64,
-    /// Replies damaged on the way.
-    pub corrupt: u64,
     /// TTL or hop limit of the last reply.
     pub ttl: Option<u8>,
     /// The worst source of a round-trip time.
     pub stamps: Option<Stamps>,
 }
 
+/// A packet of a run. A host with ten thousand streams has half a million of them in memory, so it is kept small.
+#[derive(Debug)]
+pub(super) struct Flight {
+    /// What makes a reply to it ours.
+    pub(super) token: u64,
+    fate: Fate,
+}
+
 /// What became of a packet.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
-    /// Nothing yet; when it left is known once it was sent.
-    Flying(Option<Departure>),
+    /// It is being sent.
+    Leaving,
+    /// It left, and nothing came back yet.
+    Flying(Flying),
     Replied {
-        rtt: Duration,
+        /// Nanoseconds.
+        rtt: u64,
         late: bool,
         /// The kernel has said when it left.
         stamped: bool,
     },
-    IcmpError(IcmpError, IpAddr),
-    LocalError(String),
+    /// The place of what was said in [`Run::icmp_errors`].
+    IcmpError(u32),
+    /// The place of the reason in [`Run::local_errors`].
+    LocalError(u32),
 }
 
-/// A packet of a run.
-#[derive(Debug)]
-pub(super) struct Flight {
-    /// Its numbers on the wire, if it has any.
-    pub(super) key: Option<Key>,
-    /// What makes a reply to it ours.
-    pub(super) token: u64,
-    fate: Fate,
-    /// The socket's receive buffer overflowed while it was in flight.
-    overflowed: bool,
+/// A packet on its way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent observations, small in memory")]
+struct Flying {
+    /// When it left, in nanoseconds of the monotonic clock.
+    mono: u64,
+    /// When it left, by the wall clock.
+    wall: Timestamp,
+    /// Both are moved to the kernel's transmit stamp.
+    stamped: bool,
     /// If it left, its transmit stamp was told.
     stamp_expected: bool,
+    /// The socket's receive buffer overflowed meanwhile.
+    overflowed: bool,
+    /// A damaged reply came.
+    damaged: bool,
 }
 
 impl Flight {
-    /// Whether it is in flight and the kernel has said when it left.
-    fn is_stamped(&self) -> bool {
-        matches!(self.fate, Fate::Flying(Some(Departure { wire: Some(_), .. })))
-    }
-
     /// Whether it has no fate yet.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.fate, Fate::Flying(_))
+        matches!(self.fate, Fate::Leaving | Fate::Flying(_))
+    }
+
+    fn flying(&mut self) -> Option<&mut Flying> {
+        match &mut self.fate {
+            Fate::Flying(flying) => Some(flying),
+            _ => None,
+        }
     }
 }
 
@@ -150,7 +174,8 @@ impl Flight {
 pub(super) struct Run {
     pub(super) spec: Spec,
     pub(super) ident: u16,
-    pub(super) next_sequence: u16,
+    /// The number of the first packet; the others follow on. `None` if there are too few free ones.
+    first_sequence: Option<u16>,
     /// When the session has to look at it next.
     pub(super) wake: Duration,
     start: Duration,
@@ -159,28 +184,41 @@ pub(super) struct Run {
     /// How many packets have no fate yet.
     open: usize,
     highest_replied: Option<usize>,
-    tally: Tally,
+    icmp_errors: Vec<(IcmpError, IpAddr)>,
+    local_errors: Vec<String>,
+    duplicates: u64,
+    reordered: u64,
+    ttl: Option<u8>,
+    stamps: Option<Stamps>,
 }
 
+/// How many sequence numbers there are.
+pub(super) const SEQUENCES: usize = 1 << 16;
+
 impl Run {
-    pub(super) fn new(spec: Spec, ident: u16, first_sequence: u16, now: Duration) -> Self {
+    pub(super) fn new(spec: Spec, ident: u16, first_sequence: Option<u16>, now: Duration) -> Self {
         Self {
-            flights: Vec::with_capacity((spec.warmup + spec.count) as usize),
+            flights: Vec::with_capacity(spec.packets()),
             spec,
             ident,
-            next_sequence: first_sequence,
+            first_sequence,
             wake: now,
             start: now,
             last_send: now,
             open: 0,
             highest_replied: None,
-            tally: Tally::default(),
+            icmp_errors: Vec::new(),
+            local_errors: Vec::new(),
+            duplicates: 0,
+            reordered: 0,
+            ttl: None,
+            stamps: None,
         }
     }
 
     /// Whether every packet was sent, or tried to be.
     pub(super) fn is_all_sent(&self) -> bool {
-        self.flights.len() == (self.spec.warmup + self.spec.count) as usize
+        self.flights.len() == self.spec.packets()
     }
 
     /// Whether every packet was sent and has its fate.
@@ -193,17 +231,45 @@ impl Run {
         self.highest_replied.is_some()
     }
 
-    /// The packets so far.
-    pub(super) fn flights(&self) -> &[Flight] {
-        &self.flights
+    /// A packet so far.
+    pub(super) fn flight(&self, index: usize) -> Option<&Flight> {
+        self.flights.get(index)
     }
 
-    /// The next packet goes out now under this key; without one it cannot.
-    pub(super) fn depart(&mut self, now: Duration, key: Option<Key>, token: u64) {
-        let fate = if key.is_some() { Fate::Flying(None) } else { Fate::LocalError("no sequence number is free".to_owned()) };
-        self.open += usize::from(key.is_some());
-        self.flights.push(Flight { key, token, fate, overflowed: false, stamp_expected: true });
+    /// The packets without a fate, with their numbers.
+    pub(super) fn open_flights(&self) -> impl Iterator<Item = (Key, &Flight)> {
+        let open = self.flights.iter().enumerate().filter(|(_, flight)| flight.is_open());
+        open.filter_map(|(index, flight)| Some((self.key(index)?, flight)))
+    }
+
+    /// The sequence numbers that its packets may take: from which, and how many.
+    pub(super) fn sequences(&self) -> Option<(u16, usize)> {
+        Some((self.first_sequence?, self.spec.packets().min(SEQUENCES)))
+    }
+
+    /// The last packet that went out under a sequence number.
+    pub(super) fn index_of(&self, sequence: u16) -> Option<usize> {
+        let first = usize::from(sequence.wrapping_sub(self.first_sequence?));
+        let rounds = self.flights.len().checked_sub(first + 1)? / SEQUENCES;
+        Some(first + rounds * SEQUENCES)
+    }
+
+    fn key(&self, index: usize) -> Option<Key> {
+        Some(Key { peer: self.spec.peer, ident: self.ident, sequence: self.first_sequence?.wrapping_add(index as u16) })
+    }
+
+    /// The next packet goes out now; its index and numbers. Without numbers it cannot, which is its fate then.
+    pub(super) fn depart(&mut self, now: Duration, token: u64) -> (usize, Option<Key>) {
+        let index = self.flights.len();
+        let before = index.checked_sub(SEQUENCES).and_then(|before| self.flights.get(before));
+        let key = self.key(index).filter(|_| before.is_none_or(|before| !before.is_open()));
+        self.flights.push(Flight { token, fate: Fate::Leaving });
+        self.open += 1;
         self.last_send = now;
+        if key.is_none() {
+            self.refused(index, "no sequence number is free".to_owned());
+        }
+        (index, key)
     }
 
     /// When to send the next packet, or, after the last one, when to close. After a stall packets follow each other at
@@ -215,103 +281,111 @@ impl Run {
         (self.start + self.spec.spacing * self.flights.len() as u32).max(self.last_send + self.spec.spacing / 2)
     }
 
-    /// When the last packet was sent.
-    pub(super) fn last_send(&self) -> Duration {
-        self.last_send
+    /// A packet has left.
+    pub(super) fn departed(&mut self, index: usize, departure: Departure) {
+        let Departure { mono, wall } = departure;
+        if let Some(flight) = self.flights.get_mut(index) {
+            let mono = nanos(mono).unsigned_abs();
+            flight.fate = Fate::Flying(Flying { mono, wall, stamped: false, stamp_expected: true, overflowed: false, damaged: false });
+        }
     }
 
-    /// A packet has left, or has not.
-    pub(super) fn departed(&mut self, index: usize, outcome: Result<Departure, String>) {
-        match outcome {
-            Ok(departure) => {
-                if let Some(flight) = self.flights.get_mut(index) {
-                    flight.fate = Fate::Flying(Some(departure));
-                }
-            }
-            Err(why) => {
-                self.settle(index, Fate::LocalError(why));
-                if let Some(flight) = self.flights.get_mut(index) {
-                    flight.key = None;
-                }
-            }
-        }
+    /// This host did not send a packet.
+    pub(super) fn refused(&mut self, index: usize, why: String) {
+        let place = self.local_errors.len() as u32;
+        self.local_errors.push(why);
+        self.settle(index, Fate::LocalError(place));
     }
 
     /// The kernel's transmit stamp. One that contradicts the clocks of this process is not believed.
     pub(super) fn transmitted(&mut self, index: usize, at: Timestamp, now: Duration) {
-        if let Some(Flight { fate: Fate::Flying(Some(departure)), .. }) = self.flights.get_mut(index) {
-            let latest = departure.wall.plus(now.saturating_sub(departure.mono) + STAMP_TOLERANCE);
-            if departure.wire.is_none() && (departure.wall.minus(STAMP_TOLERANCE)..=latest).contains(&at) {
-                departure.wire = Some(at);
-            }
+        let Some(flying) = self.flights.get_mut(index).and_then(Flight::flying) else { return };
+        let passed = now.saturating_sub(Duration::from_nanos(flying.mono));
+        let latest = flying.wall.plus(passed + STAMP_TOLERANCE);
+        if !flying.stamped && (flying.wall.minus(STAMP_TOLERANCE)..=latest).contains(&at) {
+            let by = at.nanos() - flying.wall.nanos();
+            (flying.mono, flying.wall, flying.stamped) = (flying.mono.saturating_add_signed(by), at, true);
         }
     }
 
     /// A genuine reply to a packet; its round-trip time, unless it is a duplicate or comes after an error.
     pub(super) fn replied(&mut self, index: usize, arrival: Arrival) -> Option<Duration> {
         let counted = self.is_counted(index);
-        let Fate::Flying(Some(departure)) = self.flights.get(index)?.fate else {
-            let again = matches!(self.flights.get(index)?.fate, Fate::Replied { .. });
-            self.tally.duplicates += u64::from(again && counted);
-            return None;
+        let flying = match self.flights.get(index)?.fate {
+            Fate::Flying(flying) => flying,
+            Fate::Replied { .. } => {
+                self.duplicates += u64::from(counted);
+                return None;
+            }
+            Fate::Leaving | Fate::IcmpError(_) | Fate::LocalError(_) => return None,
         };
-        let (rtt, stamps) = round_trip(departure, arrival);
-        self.settle(index, Fate::Replied { rtt, late: rtt > self.spec.timeout, stamped: departure.wire.is_some() });
-        self.tally.reordered += u64::from(counted && self.highest_replied.is_some_and(|highest| index < highest));
+        let (rtt, stamps) = flying.round_trip(arrival);
+        let late = rtt > self.spec.timeout;
+        self.settle(index, Fate::Replied { rtt: nanos(rtt).unsigned_abs(), late, stamped: flying.stamped });
+        self.reordered += u64::from(counted && self.highest_replied.is_some_and(|highest| index < highest));
         self.highest_replied = self.highest_replied.max(Some(index));
         if counted {
-            self.tally.ttl = arrival.ttl.or(self.tally.ttl);
-            self.tally.stamps = self.tally.stamps.max(Some(stamps));
+            self.ttl = arrival.ttl.or(self.ttl);
+            self.stamps = self.stamps.max(Some(stamps));
         }
         Some(rtt)
     }
 
     /// A damaged reply to a packet.
     pub(super) fn damaged(&mut self, index: usize) {
-        self.tally.corrupt += u64::from(self.is_counted(index));
+        if let Some(flying) = self.flights.get_mut(index).and_then(Flight::flying) {
+            flying.damaged = true;
+        }
     }
 
     /// Somebody says that a packet could not be delivered. Whether that is news.
     pub(super) fn undelivered(&mut self, index: usize, error: IcmpError, from: IpAddr) -> bool {
         let news = self.flights.get(index).is_some_and(Flight::is_open);
         if news {
-            self.settle(index, Fate::IcmpError(error, from));
+            let place = self.icmp_errors.len() as u32;
+            self.icmp_errors.push((error, from));
+            self.settle(index, Fate::IcmpError(place));
         }
         news
     }
 
     /// Replies to whatever is in flight may have been thrown away by this host.
     pub(super) fn overflowed(&mut self) {
-        for flight in self.flights.iter_mut().filter(|flight| flight.is_open()) {
-            flight.overflowed = true;
+        for flying in self.flights.iter_mut().filter_map(Flight::flying) {
+            flying.overflowed = true;
         }
     }
 
-    /// Transmit stamps of what is in flight may never be told.
-    pub(super) fn forget_stamps(&mut self) {
-        for flight in self.flights.iter_mut().filter(|flight| flight.is_open()) {
-            flight.stamp_expected = false;
+    /// The transmit stamp of a packet may never be told.
+    pub(super) fn forget_stamp(&mut self, index: usize) {
+        if let Some(flying) = self.flights.get_mut(index).and_then(Flight::flying) {
+            flying.stamp_expected = false;
         }
     }
 
     /// The fates. Where the kernel stamps the packets of a run, an unanswered one without a stamp never left: a queue of
     /// this host has thrown it away without a word.
     pub(super) fn into_tally(self) -> Tally {
-        let stamps = self.flights.iter().any(|flight| matches!(flight.fate, Fate::Replied { stamped: true, .. }));
-        let stamps = stamps || self.flights.iter().any(Flight::is_stamped);
-        let mut tally = self.tally;
+        let is_stamped = |flight: &Flight| match flight.fate {
+            Fate::Flying(Flying { stamped, .. }) | Fate::Replied { stamped, .. } => stamped,
+            Fate::Leaving | Fate::IcmpError(_) | Fate::LocalError(_) => false,
+        };
+        let stamps = self.flights.iter().any(is_stamped);
+        let (duplicates, reordered, ttl) = (self.duplicates, self.reordered, self.ttl);
+        let mut tally = Tally { duplicates, reordered, ttl, stamps: self.stamps, ..Tally::default() };
         for flight in self.flights.into_iter().skip(self.spec.warmup as usize) {
             tally.sent += 1;
             match flight.fate {
-                Fate::Flying(_) if flight.overflowed => tally.local_drops += 1,
-                Fate::Flying(_) if stamps && flight.stamp_expected && !flight.is_stamped() => {
+                Fate::Replied { late: true, .. } => tally.late += 1,
+                Fate::Replied { rtt, .. } => tally.rtts.push(Duration::from_nanos(rtt)),
+                Fate::IcmpError(place) => tally.icmp_errors.extend(self.icmp_errors.get(place as usize)),
+                Fate::LocalError(place) => tally.local_errors.extend(self.local_errors.get(place as usize).cloned()),
+                Fate::Flying(Flying { damaged: true, .. }) => tally.corrupt += 1,
+                Fate::Flying(Flying { overflowed: true, .. }) => tally.local_drops += 1,
+                Fate::Flying(Flying { stamped: false, stamp_expected: true, .. }) if stamps => {
                     tally.local_errors.push(NEVER_LEFT.to_owned());
                 }
-                Fate::Flying(_) => tally.silent += 1,
-                Fate::Replied { late: true, .. } => tally.late += 1,
-                Fate::Replied { rtt, .. } => tally.rtts.push(rtt),
-                Fate::IcmpError(error, from) => tally.icmp_errors.push((error, from)),
-                Fate::LocalError(why) => tally.local_errors.push(why),
+                Fate::Flying(_) | Fate::Leaving => tally.silent += 1,
             }
         }
         tally
@@ -329,20 +403,19 @@ impl Run {
     }
 }
 
-/// RFC 2681: from the departure of the request to the arrival of the reply, by the best clock that both ends were
-/// stamped with. The kernel stamps with the wall clock, so its answer counts only if the monotonic clock agrees.
-pub(super) fn round_trip(departure: Departure, arrival: Arrival) -> (Duration, Stamps) {
-    let seen = arrival.mono.saturating_sub(departure.mono);
-    let wall = arrival.wall.nanos().saturating_sub(departure.wall.nanos());
-    let stepped = wall.abs_diff(nanos(seen)) > nanos(STAMP_TOLERANCE) as u64;
-    let Some(received) = arrival.wire.filter(|_| !stepped) else { return (seen, Stamps::User) };
-    let (left, stamps) = match departure.wire {
-        Some(wire) => (wire, Stamps::Kernel),
-        None => (departure.wall, Stamps::KernelRx),
-    };
-    let kernel = received.nanos().saturating_sub(left.nanos());
-    match u64::try_from(kernel) {
-        Ok(kernel) if kernel <= nanos(seen + STAMP_TOLERANCE) as u64 => (Duration::from_nanos(kernel), stamps),
-        _ => (seen, Stamps::User),
+impl Flying {
+    /// RFC 2681: from the departure of the request to the arrival of the reply, by the best clock that both ends were
+    /// stamped with. The kernel stamps with the wall clock, so its answer counts only if the monotonic clock agrees.
+    fn round_trip(&self, arrival: Arrival) -> (Duration, Stamps) {
+        let seen = arrival.mono.saturating_sub(Duration::from_nanos(self.mono));
+        let wall = arrival.wall.nanos().saturating_sub(self.wall.nanos());
+        let stepped = wall.abs_diff(nanos(seen)) > nanos(STAMP_TOLERANCE).unsigned_abs();
+        let Some(received) = arrival.wire.filter(|_| !stepped) else { return (seen, Stamps::User) };
+        let stamps = if self.stamped { Stamps::Kernel } else { Stamps::KernelRx };
+        let kernel = received.nanos().saturating_sub(self.wall.nanos());
+        match u64::try_from(kernel) {
+            Ok(kernel) if kernel <= nanos(seen + STAMP_TOLERANCE).unsigned_abs() => (Duration::from_nanos(kernel), stamps),
+            _ => (seen, Stamps::User),
+        }
     }
 }

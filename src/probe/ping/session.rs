@@ -1,18 +1,20 @@
 //! What is in flight, what a reply means, and what to do next. Pure: time, tokens and packets are arguments.
 //!
-//! The shell asks [`Session::poll`] until it has nothing more to say, sleeps until [`Session::wake`] or until something
-//! arrives, tells the session what arrived *first* and only then polls again: so a reply that was in time is never taken
-//! for lost because this host was slow. Extra calls of any method are harmless.
+//! The shell reads the clock, tells the session everything that has arrived, and only then asks for the runs that were over
+//! at the time it had read: so a reply that was in time is never taken for lost because this host was slow. What is to be
+//! sent is asked for with [`Session::next_send`] until it says nothing, what is over with [`Session::next_finished`]; then
+//! the shell sleeps until [`Session::wake`] or until something arrives. Extra calls of any method are harmless.
 //!
 //! A run closes when its last packet was sent and the time-out has passed, or a moment after every packet has its answer.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::packet::{self, IcmpError, Key, PayloadCheck};
-use super::run::{Arrival, Departure, Run, Spec, Tally};
+use super::run::{Arrival, Departure, Run, SEQUENCES, Spec, Tally};
 use crate::clock::Timestamp;
 
 /// How long a run stays open after its last answer, so that duplicates of it are seen.
@@ -24,16 +26,7 @@ const REMEMBERED: usize = 8192;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(u64);
 
-/// What the shell is to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Send this echo request now, then say how it went with [`Session::sent`].
-    Send(Request),
-    /// This run is over.
-    Finished(RunId, Tally),
-}
-
-/// An echo request to be sent.
+/// An echo request to be sent: then say how it went, with [`Session::sent`] or [`Session::refused`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Of which run.
@@ -79,12 +72,17 @@ pub struct Answered {
     pub rtt: Option<Duration>,
 }
 
+/// When to look at which run. One that was looked at meanwhile, or is gone, is passed over.
+type Agenda = BinaryHeap<Reverse<(Duration, RunId)>>;
+
 /// All runs in flight on one thread.
 #[derive(Debug, Default)]
 pub struct Session {
     runs: HashMap<RunId, Run>,
-    flying: HashMap<Key, (RunId, usize)>,
-    agenda: BinaryHeap<Reverse<(Duration, RunId)>>,
+    /// The runs to a peer under an identifier: nearly always one.
+    routes: HashMap<(IpAddr, u16), Vec<RunId>>,
+    sends: Agenda,
+    ends: Agenda,
     closed: HashMap<Key, (u64, usize)>,
     closed_order: VecDeque<Key>,
     last_run: u64,
@@ -97,53 +95,82 @@ impl Session {
         Self::default()
     }
 
-    /// Starts a run now. Its packets go out under `ident` with sequence numbers from `first_sequence` on, skipping those in use.
+    /// Starts a run now. Its packets go out under `ident` with sequence numbers from `first_sequence` on, or from where there
+    /// are enough that no other run to this peer has.
     pub fn start(&mut self, now: Duration, spec: Spec, ident: u16, first_sequence: u16) -> RunId {
         self.last_run += 1;
         let id = RunId(self.last_run);
+        let first_sequence = self.free_sequences(&spec, ident, first_sequence);
+        self.routes.entry((spec.peer, ident)).or_default().push(id);
         self.runs.insert(id, Run::new(spec, ident, first_sequence, now));
-        self.agenda.push(Reverse((now, id)));
+        self.sends.push(Reverse((now, id)));
         id
     }
 
     /// Forgets a run.
     pub fn cancel(&mut self, id: RunId) {
-        if let Some(run) = self.runs.remove(&id) {
-            self.forget_keys(&run);
-        }
+        self.take(id);
     }
 
-    /// When to poll next, if nothing arrives before.
+    /// When to look again, if nothing arrives before.
     pub fn wake(&self) -> Option<Duration> {
-        self.agenda.peek().map(|Reverse((at, _))| *at)
+        [&self.sends, &self.ends].into_iter().filter_map(|agenda| agenda.peek().map(|Reverse((at, _))| *at)).min()
     }
 
-    /// What is to be done now; call until it says nothing. `token` draws a number that nobody can guess.
-    pub fn poll(&mut self, now: Duration, mut token: impl FnMut() -> u64) -> Option<Step> {
+    /// The next request that is due; call until it says nothing. `token` draws a number that nobody can guess.
+    pub fn next_send(&mut self, now: Duration, mut token: impl FnMut() -> u64) -> Option<Request> {
         loop {
-            let Reverse((at, id)) = *self.agenda.peek()?;
-            if at > now {
-                return None;
-            }
-            self.agenda.pop();
-            let Some(run) = self.runs.get(&id).filter(|run| run.wake == at) else { continue };
+            let mut entry = self.sends.peek_mut().filter(|entry| entry.0.0 <= now)?;
+            let id = entry.0.1;
+            let Some(run) = self.runs.get_mut(&id) else {
+                PeekMut::pop(entry);
+                continue;
+            };
+            let token = token();
+            let (index, key) = run.depart(now, token);
+            let size = run.spec.size;
+            run.wake = run.next_wake();
             if run.is_all_sent() {
-                return self.finish(id);
+                PeekMut::pop(entry);
+                self.ends.push(Reverse((run.wake, id)));
+            } else {
+                entry.0.0 = run.wake;
+                drop(entry);
             }
-            if let Some(request) = self.send(now, id, token()) {
-                return Some(Step::Send(request));
+            match key {
+                Some(key) => return Some(Request { run: id, index, key, token, size }),
+                None => self.settle(id, now),
             }
         }
     }
 
-    /// How the send of a request went: when it left, or why it did not.
-    pub fn sent(&mut self, request: &Request, outcome: Result<Departure, String>) {
-        let Some(run) = self.runs.get_mut(&request.run) else { return };
-        let failed = outcome.is_err();
-        run.departed(request.index, outcome);
-        let now = run.last_send();
-        if failed {
-            self.flying.remove(&request.key);
+    /// The next run that was over at `now`; call until it says nothing, and only when everything that had arrived by then was
+    /// told.
+    pub fn next_finished(&mut self, now: Duration) -> Option<(RunId, Tally)> {
+        loop {
+            let id = PeekMut::pop(self.ends.peek_mut().filter(|entry| entry.0.0 <= now)?).0.1;
+            if self.runs.get(&id).is_none_or(|run| run.wake > now) {
+                continue;
+            }
+            let run = self.take(id)?;
+            for (key, flight) in run.open_flights() {
+                self.remember(key, flight.token, run.spec.size);
+            }
+            return Some((id, run.into_tally()));
+        }
+    }
+
+    /// A request has left.
+    pub fn sent(&mut self, request: &Request, departure: Departure) {
+        if let Some(run) = self.runs.get_mut(&request.run) {
+            run.departed(request.index, departure);
+        }
+    }
+
+    /// This host did not send a request.
+    pub fn refused(&mut self, request: &Request, why: String, now: Duration) {
+        if let Some(run) = self.runs.get_mut(&request.run) {
+            run.refused(request.index, why);
             self.settle(request.run, now);
         }
     }
@@ -157,12 +184,12 @@ impl Session {
 
     /// An echo reply came in.
     pub fn reply(&mut self, key: Key, payload: &[u8], arrival: Arrival) -> Option<Answered> {
-        let Some(&(id, index)) = self.flying.get(&key) else {
+        let Some((id, index)) = self.find(key) else {
             self.stray_reply(key, payload);
             return None;
         };
         let run = self.runs.get_mut(&id)?;
-        match packet::check_payload(run.flights().get(index)?.token, run.spec.size, payload) {
+        match packet::check_payload(run.flight(index)?.token, run.spec.size, payload) {
             PayloadCheck::Foreign => self.counters.forged += 1,
             PayloadCheck::Corrupt => run.damaged(index),
             PayloadCheck::Genuine => {
@@ -176,7 +203,7 @@ impl Session {
 
     /// Somebody said that the packet `quoted` could not be delivered.
     pub fn icmp_error(&mut self, from: IpAddr, error: IcmpError, quoted: Key, now: Duration) -> Option<Answered> {
-        let Some(&(id, index)) = self.flying.get(&quoted) else {
+        let Some((id, index)) = self.find(quoted) else {
             self.counters.unmatched += 1;
             return None;
         };
@@ -192,10 +219,10 @@ impl Session {
         }
     }
 
-    /// Transmit stamps of what these runs have in flight may never be told: their absence says nothing.
-    pub fn forget_stamps(&mut self, runs: impl IntoIterator<Item = RunId>) {
-        for run in runs {
-            self.runs.get_mut(&run).into_iter().for_each(Run::forget_stamps);
+    /// The transmit stamp of a packet may never be told: its absence says nothing.
+    pub fn forget_stamp(&mut self, id: RunId, index: usize) {
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.forget_stamp(index);
         }
     }
 
@@ -204,52 +231,47 @@ impl Session {
         std::mem::take(&mut self.counters)
     }
 
-    fn send(&mut self, now: Duration, id: RunId, token: u64) -> Option<Request> {
-        let run = self.runs.get_mut(&id)?;
-        let index = run.flights().len();
-        let key = free_key(&self.flying, run);
-        run.depart(now, key, token);
-        let (size, wake) = (run.spec.size, run.next_wake());
-        self.wake_at(id, wake);
-        let Some(key) = key else {
-            self.settle(id, now);
-            return None;
-        };
-        self.flying.insert(key, (id, index));
-        Some(Request { run: id, index, key, token, size })
+    /// The run and the packet that have these numbers.
+    fn find(&self, key: Key) -> Option<(RunId, usize)> {
+        let runs = self.routes.get(&(key.peer, key.ident))?;
+        runs.iter().find_map(|id| Some((*id, self.runs.get(id)?.index_of(key.sequence)?)))
     }
 
-    fn wake_at(&mut self, id: RunId, at: Duration) {
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.wake = at;
-            self.agenda.push(Reverse((at, id)));
-        }
+    /// Where the sequence numbers of a new run begin: at `wanted` or behind those of another run to the same peer under the
+    /// same identifier. Numbers of a run that is not over are nobody else's.
+    fn free_sequences(&self, spec: &Spec, ident: u16, wanted: u16) -> Option<u16> {
+        let others = self.routes.get(&(spec.peer, ident)).into_iter().flatten().filter_map(|id| self.runs.get(id)?.sequences());
+        let taken: Vec<(u16, usize)> = others.collect();
+        let count = spec.packets().min(SEQUENCES);
+        let is_free = |first: u16| {
+            let apart = |from: u16, to: u16, count: usize| usize::from(to.wrapping_sub(from)) >= count;
+            taken.iter().all(|&(other, length)| apart(first, other, count) && apart(other, first, length))
+        };
+        let behind = taken.iter().map(|&(other, length)| other.wrapping_add(length as u16));
+        std::iter::once(wanted).chain(behind).find(|first| is_free(*first))
     }
 
     /// Brings the end of a run forward once every packet has its fate.
     fn settle(&mut self, id: RunId, now: Duration) {
-        if let Some(run) = self.runs.get(&id).filter(|run| run.is_settled()) {
+        if let Some(run) = self.runs.get_mut(&id).filter(|run| run.is_settled()) {
             let end = if run.has_replies() { now + LINGER } else { now };
-            let at = end.min(run.wake);
-            self.wake_at(id, at);
-        }
-    }
-
-    fn finish(&mut self, id: RunId) -> Option<Step> {
-        let run = self.runs.remove(&id)?;
-        self.forget_keys(&run);
-        for flight in run.flights().iter().filter(|flight| flight.is_open()) {
-            if let Some(key) = flight.key {
-                self.remember(key, flight.token, run.spec.size);
+            if end < run.wake {
+                run.wake = end;
+                self.ends.push(Reverse((end, id)));
             }
         }
-        Some(Step::Finished(id, run.into_tally()))
     }
 
-    fn forget_keys(&mut self, run: &Run) {
-        for key in run.flights().iter().filter_map(|flight| flight.key) {
-            self.flying.remove(&key);
+    fn take(&mut self, id: RunId) -> Option<Run> {
+        let run = self.runs.remove(&id)?;
+        let route = (run.spec.peer, run.ident);
+        if let Some(others) = self.routes.get_mut(&route) {
+            others.retain(|other| *other != id);
+            if others.is_empty() {
+                self.routes.remove(&route);
+            }
         }
+        Some(run)
     }
 
     fn remember(&mut self, key: Key, token: u64, size: usize) {
@@ -271,15 +293,6 @@ impl Session {
             self.counters.unmatched += 1;
         }
     }
-}
-
-/// The next sequence number under which nothing is in flight to this peer.
-fn free_key(flying: &HashMap<Key, (RunId, usize)>, run: &mut Run) -> Option<Key> {
-    (0..=u16::MAX).find_map(|_| {
-        let key = Key { peer: run.spec.peer, ident: run.ident, sequence: run.next_sequence };
-        run.next_sequence = run.next_sequence.wrapping_add(1);
-        (!flying.contains_key(&key)).then_some(key)
-    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::socket::{TimestampingFlag, setsockopt, sockopt};
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover};
@@ -58,8 +57,6 @@ pub struct IcmpSocket {
     socket: Socket,
     family: Family,
     identity: Identity,
-    /// How many packets were sent since the kernel began to number them for its transmit stamps.
-    sends: AtomicU32,
 }
 
 impl AsRawFd for IcmpSocket {
@@ -90,12 +87,8 @@ impl IcmpSocket {
         self.socket.recv_buffer_size()
     }
 
-    /// The kernel's number for the packet that was just sent. To be called once after every send that succeeded.
-    pub fn number_of_send(&self) -> u32 {
-        self.sends.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Asks for the kernel's time stamps at both ends, its numbering of packets beginning anew.
+    /// Asks for the kernel's time stamps at both ends. It numbers the packets that it sends from here on, from 0, and each
+    /// transmit stamp has the number of its packet.
     pub fn stamp_from_zero(&self) -> io::Result<()> {
         let receive = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE;
         let transmit = TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE
@@ -103,7 +96,6 @@ impl IcmpSocket {
             | TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY;
         setsockopt(self, sockopt::Timestamping, &receive)?;
         setsockopt(self, sockopt::Timestamping, &(receive | transmit))?;
-        self.sends.store(0, Ordering::Relaxed);
         Ok(())
     }
 
@@ -148,7 +140,7 @@ impl IcmpSocket {
                 set_ipv6_mtu_discover(&socket, discovery)?;
             }
         }
-        Ok(Self { socket, family: channel.family, identity, sends: AtomicU32::new(0) })
+        Ok(Self { socket, family: channel.family, identity })
     }
 }
 
