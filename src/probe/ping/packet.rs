@@ -2,6 +2,8 @@
 //!
 //! A request carries a 64-bit token that nobody can guess and a pattern grown from it, so a reply is believed only if its
 //! whole payload is ours, and no part of a packet ever has to be remembered to check it.
+//!
+//! Needs nothing of this crate, so that `fuzz/` can build it alone.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,8 +12,6 @@ use pnet::packet::icmpv6::{self, Icmpv6Packet, Icmpv6Types};
 use pnet::packet::ip::IpNextHeaderProtocols;
 use pnet::packet::ipv4::Ipv4Packet;
 use pnet::packet::ipv6::Ipv6Packet;
-
-use crate::probe::Outcome;
 
 /// Bytes of the ICMP header of an echo.
 pub const ICMP_HEADER: usize = 8;
@@ -87,15 +87,6 @@ pub struct IcmpError {
 }
 
 impl IcmpError {
-    /// What it means for the run. RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section 5.2.7; RFC 4443 section 3.
-    pub fn outcome(self) -> Outcome {
-        match (self.family, self.icmp_type, self.code) {
-            (Family::V4, 3, 9 | 10 | 13..=15) | (Family::V6, 1, 1 | 5 | 6) => Outcome::Prohibited,
-            (Family::V4, 11, _) | (Family::V6, 3, _) => Outcome::TtlExceeded,
-            _ => Outcome::Unreachable,
-        }
-    }
-
     /// For people.
     pub fn describe(self) -> &'static str {
         match (self.family, self.icmp_type, self.code) {
@@ -432,28 +423,6 @@ mod tests {
         let mut with_options = good.clone();
         with_options[0] = 0x46;
         assert_eq!(ipv4_payload(&with_options).unwrap().0.len(), good.len() - 24);
-    }
-
-    #[test]
-    fn codes_mean_what_the_rfcs_say() {
-        let table = [
-            (Family::V4, 3, 0, Outcome::Unreachable),
-            (Family::V4, 3, 1, Outcome::Unreachable),
-            (Family::V4, 3, 9, Outcome::Prohibited),
-            (Family::V4, 3, 10, Outcome::Prohibited),
-            (Family::V4, 3, 13, Outcome::Prohibited),
-            (Family::V4, 11, 0, Outcome::TtlExceeded),
-            (Family::V4, 12, 0, Outcome::Unreachable),
-            (Family::V6, 1, 0, Outcome::Unreachable),
-            (Family::V6, 1, 1, Outcome::Prohibited),
-            (Family::V6, 1, 3, Outcome::Unreachable),
-            (Family::V6, 1, 6, Outcome::Prohibited),
-            (Family::V6, 2, 0, Outcome::Unreachable),
-            (Family::V6, 3, 0, Outcome::TtlExceeded),
-        ];
-        for (family, icmp_type, code, outcome) in table {
-            assert_eq!(IcmpError { family, icmp_type, code }.outcome(), outcome, "{family:?} {icmp_type} {code}");
-        }
     }
 
     #[test]
