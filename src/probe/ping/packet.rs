@@ -12,6 +12,7 @@ use pnet::packet::icmpv6::{self, Icmpv6Packet, Icmpv6Types};
 use pnet::packet::ip::IpNextHeaderProtocols;
 use pnet::packet::ipv4::Ipv4Packet;
 use pnet::packet::ipv6::Ipv6Packet;
+use pnet::packet::util;
 
 /// Bytes of the ICMP header of an echo.
 pub const ICMP_HEADER: usize = 8;
@@ -212,7 +213,7 @@ pub fn parse(family: Family, message: &[u8]) -> Result<Incoming<'_>, Malformed> 
     let (reply_type, header) = match family {
         Family::V4 => {
             let packet = IcmpPacket::new(message).ok_or(Malformed::Truncated)?;
-            if packet.get_checksum() != icmp::checksum(&packet) {
+            if !is_intact(message) {
                 return Err(Malformed::Checksum);
             }
             (IcmpTypes::EchoReply.0, (packet.get_icmp_type().0, packet.get_icmp_code().0))
@@ -233,6 +234,13 @@ pub fn parse(family: Family, message: &[u8]) -> Result<Incoming<'_>, Malformed> 
         return Ok(quoted.map_or(Incoming::Other, |quoted| Incoming::Error { error, quoted }));
     }
     Ok(Incoming::Other)
+}
+
+/// RFC 1071: the sum over everything, the checksum included, has all bits set. A comparison with the checksum that we would
+/// write is not the same: 0 may also be written as 0xffff, and translators that change an identifier do (RFC 1624 section 3).
+fn is_intact(message: &[u8]) -> bool {
+    const SKIP_NOTHING: usize = usize::MAX;
+    util::checksum(message, SKIP_NOTHING) == 0
 }
 
 /// Identifier and sequence number stand in the same place in both protocols, in requests and replies.
@@ -374,6 +382,17 @@ mod tests {
         let mut reply = reply_to(&echo_request(Family::V4, 9, 10, TOKEN, 56), Family::V4);
         reply[20] ^= 0x10;
         assert_eq!(parse(Family::V4, &reply), Err(Malformed::Checksum));
+    }
+
+    #[test]
+    fn a_checksum_of_zero_may_be_written_in_both_ways() {
+        // 0x1234 + 0xedcb = 0xffff, whose complement is 0.
+        let reply = [0, 0, 0, 0, 0x12, 0x34, 0xed, 0xcb];
+        for written in [[0, 0], [0xff, 0xff]] {
+            let reply = [&reply[..2], &written[..], &reply[4..]].concat();
+            assert_eq!(parse(Family::V4, &reply), Ok(Incoming::Reply { ident: 0x1234, sequence: 0xedcb, payload: &[] }), "{written:?}");
+        }
+        assert_eq!(parse(Family::V4, &[0; 8]), Err(Malformed::Checksum), "no sum of anything but zeros is zero");
     }
 
     #[test]
