@@ -30,6 +30,8 @@ pub(crate) struct Home {
     name: String,
     user: User,
     programs: PathBuf,
+    /// What the service finds in its environment beside `PATH`.
+    environment: Vec<(&'static str, PathBuf)>,
     /// What covers which path for qosd.
     covers: Option<(PathBuf, PathBuf)>,
 }
@@ -51,7 +53,7 @@ impl Home {
     pub(crate) fn named(name: &str, config: &str) -> Self {
         let dir = tempfile::tempdir().expect("there is a place for temporary files");
         fs::create_dir(dir.path().join("data")).expect("the folder is ours");
-        let home = Self { dir, name: name.to_owned(), user: User::Root, covers: None, programs: tools() };
+        let home = Self { dir, name: name.to_owned(), user: User::Root, covers: None, programs: tools(), environment: Vec::new() };
         // The journal is read with a config of its own, as that of the service may be broken on purpose.
         home.file("reader.toml", &home.agent());
         home.configure(config);
@@ -82,6 +84,17 @@ impl Home {
     pub(crate) fn finding_programs_in(mut self, folder: &Path) -> Self {
         folder.clone_into(&mut self.programs);
         self
+    }
+
+    /// The service runs with this in its environment; other commands do not.
+    pub(crate) fn with_environment<const N: usize>(mut self, variables: [(&'static str, PathBuf); N]) -> Self {
+        self.environment.extend(variables);
+        self
+    }
+
+    /// A file beside the config.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// qosd sees a folder of its own as /etc, in which there is nothing yet.
@@ -158,6 +171,7 @@ impl Home {
         fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("the socket is ours");
         let mut command = self.program();
         command.arg("run").arg("--config").arg(self.dir.path().join("qosd.toml")).env("NOTIFY_SOCKET", &path);
+        command.envs(self.environment.iter().cloned());
         let mut running = Running { process: start(&mut command), notify };
         running.wait_for("READY=1");
         running
