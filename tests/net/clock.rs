@@ -5,12 +5,13 @@
 //! clock that is really set, which would also set that of the stamps.
 
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bed::daemon::{Home, pause};
 use crate::bed::net::{FAR, Net};
 use crate::bed::rows::{Exported, by_key};
-use crate::bed::{eventually, need_root, short_or_long, tool};
+use crate::bed::{eventually, need_root, proving, short_or_long, tool};
 
 const SECOND: i64 = 1_000_000_000;
 const HOUR: i64 = 3_600;
@@ -19,6 +20,10 @@ const YEAR: i64 = 365 * 24 * HOUR;
 const INTERVAL: i64 = SECOND;
 const PACKETS: i64 = 10;
 const TIMEOUT_MS: f64 = 500.0;
+/// How long qosd waits for a clock that is not set.
+const CLOCK_WAIT: Duration = Duration::from_mins(1);
+/// How often it looks whether the clock is set by now.
+const LOOKS_EVERY: Duration = Duration::from_mins(1);
 /// How much the time of a row may be moved so that it is not that of another row.
 const MOVED: i64 = 1_000;
 
@@ -34,7 +39,7 @@ impl Bed {
         let settings = "interval = \"1s\"\ncount = 10\nspacing = \"100ms\"\ntimeout = \"500ms\"";
         let home = Home::new(&format!("[ping.stream]\ntargets = [\"{}\"]\n{settings}\n", FAR.v4));
         let faked = home.path("wall_clock");
-        let home = home.with_environment([
+        let home = home.ready_within(CLOCK_WAIT + Duration::from_secs(20)).with_environment([
             ("LD_PRELOAD", tool("libfaketimeMT.so.1")),
             ("FAKETIME_TIMESTAMP_FILE", faked),
             ("FAKETIME_NO_CACHE", PathBuf::from("1")),
@@ -202,5 +207,53 @@ fn a_clock_that_goes_too_fast_is_no_clock_that_was_set() {
     for row in &rows {
         row.assert_true();
         assert_eq!(row.float("clock_step_ms"), None, "{row:?}");
+    }
+}
+
+/// A host without a clock of its own.
+const LONG_AGO: &str = "@2019-01-01 00:00:00";
+
+#[test]
+fn a_clock_that_is_not_set_is_waited_for_but_not_for_ever() {
+    let bed = Bed::new();
+    bed.set_clock(LONG_AGO);
+    let running = thread::scope(|scope| {
+        scope.spawn(|| {
+            pause(Duration::from_millis(500), Duration::from_secs(4));
+            bed.set_clock("+0");
+        });
+        bed.home.start_in(&bed.net.host)
+    });
+    bed.await_rows(0, 3);
+    let rows = bed.rows();
+    running.stop();
+    assert!(rows.iter().all(|row| row.is_of(0) && row.text("clock").is_empty() && row.float("clock_step_ms").is_none()), "{rows:?}");
+
+    if proving() {
+        never_set_and_then_set(&Bed::new());
+    }
+}
+
+fn never_set_and_then_set(bed: &Bed) {
+    bed.set_clock(LONG_AGO);
+    let (since, running) = (Instant::now(), bed.home.start_in(&bed.net.host));
+    assert!(since.elapsed() >= CLOCK_WAIT, "started after {:?}", since.elapsed());
+    let rows = eventually(Duration::from_secs(20), || Some(bed.rows()).filter(|rows| rows.len() > 3).ok_or_else(|| "few rows".to_owned()));
+    for row in &rows {
+        row.assert_true();
+        assert_eq!(row.text("clock"), "unsynced", "{row:?}");
+    }
+    bed.set_clock("+0");
+    eventually(LOOKS_EVERY + Duration::from_secs(20), || {
+        let rows = bed.rows();
+        let right = rows.iter().filter(|row| row.is_of(0) && row.text("clock").is_empty()).count();
+        if right > 0 { Ok(()) } else { Err(format!("{:?}", rows.last())) }
+    });
+    let rows = bed.rows();
+    running.stop();
+    let first = rows.iter().find(|row| row.is_of(0)).expect("rows of now");
+    assert!(first.float("clock_step_ms").is_some_and(|step| step > 1e3 * YEAR as f64), "{first:?}");
+    for row in &rows {
+        row.assert_true();
     }
 }
