@@ -1,5 +1,5 @@
 # Every recipe is one step that a person can run by hand.
-.PHONY: run test prove check ci
+.PHONY: run test fuzz prove check ci
 
 # Measures this very host; needs nothing else but iperf3, which is installed if that is allowed.
 run:
@@ -13,9 +13,14 @@ test:
 	tests/tools.sh
 	tests/run.sh
 
-# The same with the long versions of the tests.
+# What comes from the network, a minute for each parser.
+fuzz:
+	fuzz/run.sh 60
+
+# The same with the long versions of the tests, after ten minutes for each parser.
 prove:
 	tests/tools.sh
+	fuzz/run.sh 600
 	QOSD_PROVE=1 tests/run.sh
 
 # What is quick: format, lints, docs.

@@ -66,9 +66,10 @@ pub fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// A duration in milliseconds, the unit of every `_ms` field.
+/// A duration in milliseconds, the unit of every `_ms` field. The number nearest to it, so that it is written with no more
+/// digits than nanoseconds have.
 pub fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+    nanos(duration) as f64 / 1e6
 }
 
 /// The clocks, read together.
@@ -180,6 +181,13 @@ mod tests {
         assert_eq!(last.plus(Duration::MAX), last);
         assert_eq!(Timestamp::from_nanos(5).since(last), Duration::ZERO);
         assert_eq!(Timestamp::from_nanos(-5).to_string(), "1970-01-01T00:00:00.000000000Z");
+    }
+
+    #[test]
+    fn milliseconds_are_written_as_short_as_they_are() {
+        for (nanos, written) in [(1_549, "0.001549"), (16_123_457, "16.123457"), (3_600_700_000_000, "3600700"), (0, "0")] {
+            assert_eq!(millis(Duration::from_nanos(nanos)).to_string(), written);
+        }
     }
 
     #[tokio::test(start_paused = true)]

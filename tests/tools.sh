@@ -51,6 +51,14 @@ END
     mv "$tools/bin/$name.new" "$tools/bin/$name"
 }
 
+# Makes target/tools/bin/NAME: a library of a package, for programs that are to be deceived.
+provide_library() {
+    local name=$1 inside=$2 package=$3
+    [ -e "$tools/bin/$name" ] && return
+    unpack "$package"
+    ln -sf "$tools/root/$inside" "$tools/bin/$name"
+}
+
 # Fails unless a program runs.
 try() {
     "$@" >/dev/null 2>"$tools/error" || give_up "$* does not work: $(cat "$tools/error")"
@@ -63,6 +71,7 @@ provide iperf3 usr/bin/iperf3 iperf3 libiperf0 libsctp1
 provide nginx usr/sbin/nginx nginx libpcre2-8-0 libssl3 zlib1g libcrypt1
 provide ip bin/ip iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2
 provide tc sbin/tc iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2 libxtables12
+provide_library libfaketimeMT.so.1 "usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1" libfaketime
 
 try "$tools/bin/influxd" version
 try "$tools/bin/victoria-metrics" -version
@@ -71,6 +80,8 @@ try "$tools/bin/nginx" -v
 try "$tools/bin/ip" -Version
 try "$tools/bin/tc" -Version
 try "$tools/bin/nft" --version
+# A library that cannot be loaded is only complained about.
+try test "$(LD_PRELOAD=$tools/bin/libfaketimeMT.so.1 FAKETIME='@2001-01-01 00:00:00' date +%Y)" = 2001
 if [ "$(id -u)" = 0 ]; then
     # In a namespace of its own, as the tests use it.
     try unshare --net "$tools/bin/nft" 'add table inet t; add chain inet t c { type filter hook output priority 0; }; add rule inet t c icmp type echo-request numgen inc mod 10 0 drop'

@@ -7,6 +7,7 @@
 
 mod bed;
 mod bed_itself;
+mod clock;
 mod delivery;
 #[path = "../it/existing_collector.rs"]
 mod existing_collector;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::packet::{Family, IcmpError};
 use super::run::Tally;
 use crate::measurement::{Field, FieldInfo, Fields};
 use crate::probe::summary::{Rtts, loss_pct};
@@ -131,7 +132,7 @@ fn causes(tally: &Tally) -> BTreeMap<Outcome, BTreeMap<String, u64>> {
         count(Outcome::Timeout, "damaged reply".to_owned(), tally.corrupt);
     }
     for (error, from) in &tally.icmp_errors {
-        count(error.outcome(), format!("{} from {from}", error.describe()), 1);
+        count(meaning(*error), format!("{} from {from}", error.describe()), 1);
     }
     if tally.local_drops > 0 {
         count(Outcome::LocalError, "receive buffer of this host overflowed".to_owned(), tally.local_drops);
@@ -142,11 +143,19 @@ fn causes(tally: &Tally) -> BTreeMap<Outcome, BTreeMap<String, u64>> {
     causes
 }
 
+/// What an ICMP error means for the run. RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section 5.2.7; RFC 4443 section 3.
+fn meaning(error: IcmpError) -> Outcome {
+    match (error.family, error.icmp_type, error.code) {
+        (Family::V4, 3, 9 | 10 | 13..=15) | (Family::V6, 1, 1 | 5 | 6) => Outcome::Prohibited,
+        (Family::V4, 11, _) | (Family::V6, 3, _) => Outcome::TtlExceeded,
+        _ => Outcome::Unreachable,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::measurement::Value;
-    use crate::probe::ping::packet::{Family, IcmpError};
     use crate::probe::ping::run::Stamps;
     use std::time::Duration;
 
@@ -210,6 +219,28 @@ mod tests {
         ];
         for (tally, outcome) in table {
             assert_eq!(found(&tally).outcome, outcome, "{tally:?}");
+        }
+    }
+
+    #[test]
+    fn codes_mean_what_the_rfcs_say() {
+        let table = [
+            (Family::V4, 3, 0, Outcome::Unreachable),
+            (Family::V4, 3, 1, Outcome::Unreachable),
+            (Family::V4, 3, 9, Outcome::Prohibited),
+            (Family::V4, 3, 10, Outcome::Prohibited),
+            (Family::V4, 3, 13, Outcome::Prohibited),
+            (Family::V4, 11, 0, Outcome::TtlExceeded),
+            (Family::V4, 12, 0, Outcome::Unreachable),
+            (Family::V6, 1, 0, Outcome::Unreachable),
+            (Family::V6, 1, 1, Outcome::Prohibited),
+            (Family::V6, 1, 3, Outcome::Unreachable),
+            (Family::V6, 1, 6, Outcome::Prohibited),
+            (Family::V6, 2, 0, Outcome::Unreachable),
+            (Family::V6, 3, 0, Outcome::TtlExceeded),
+        ];
+        for (family, icmp_type, code, outcome) in table {
+            assert_eq!(meaning(IcmpError { family, icmp_type, code }), outcome, "{family:?} {icmp_type} {code}");
         }
     }
 }

@@ -21,6 +21,9 @@ use super::tools;
 /// Nobody, who owns nothing and may do nothing.
 const NOBODY: u32 = 65534;
 
+/// How long it may take for qosd to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
 /// The program that is tested.
 pub(crate) const QOSD: &str = env!("CARGO_BIN_EXE_qosd");
 
@@ -30,6 +33,9 @@ pub(crate) struct Home {
     name: String,
     user: User,
     programs: PathBuf,
+    /// What the service finds in its environment beside `PATH`.
+    environment: Vec<(&'static str, PathBuf)>,
+    ready_within: Duration,
     /// What covers which path for qosd.
     covers: Option<(PathBuf, PathBuf)>,
 }
@@ -51,7 +57,15 @@ impl Home {
     pub(crate) fn named(name: &str, config: &str) -> Self {
         let dir = tempfile::tempdir().expect("there is a place for temporary files");
         fs::create_dir(dir.path().join("data")).expect("the folder is ours");
-        let home = Self { dir, name: name.to_owned(), user: User::Root, covers: None, programs: tools() };
+        let home = Self {
+            dir,
+            name: name.to_owned(),
+            user: User::Root,
+            covers: None,
+            programs: tools(),
+            environment: Vec::new(),
+            ready_within: READY_WITHIN,
+        };
         // The journal is read with a config of its own, as that of the service may be broken on purpose.
         home.file("reader.toml", &home.agent());
         home.configure(config);
@@ -82,6 +96,23 @@ impl Home {
     pub(crate) fn finding_programs_in(mut self, folder: &Path) -> Self {
         folder.clone_into(&mut self.programs);
         self
+    }
+
+    /// The service runs with this in its environment; other commands do not.
+    pub(crate) fn with_environment<const N: usize>(mut self, variables: [(&'static str, PathBuf); N]) -> Self {
+        self.environment.extend(variables);
+        self
+    }
+
+    /// The service may take so long until it is ready.
+    pub(crate) fn ready_within(mut self, limit: Duration) -> Self {
+        self.ready_within = limit;
+        self
+    }
+
+    /// A file beside the config.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// qosd sees a folder of its own as /etc, in which there is nothing yet.
@@ -158,8 +189,9 @@ impl Home {
         fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("the socket is ours");
         let mut command = self.program();
         command.arg("run").arg("--config").arg(self.dir.path().join("qosd.toml")).env("NOTIFY_SOCKET", &path);
+        command.envs(self.environment.iter().cloned());
         let mut running = Running { process: start(&mut command), notify };
-        running.wait_for("READY=1");
+        running.wait_for("READY=1", self.ready_within);
         running
     }
 
@@ -201,9 +233,8 @@ pub(crate) struct Running {
 
 impl Running {
     /// Waits until it tells systemd this, however much it says before.
-    fn wait_for(&mut self, state: &str) {
+    fn wait_for(&mut self, state: &str, limit: Duration) {
         let start = Instant::now();
-        let limit = Duration::from_secs(20);
         while let Some(left) = limit.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
             self.notify.set_read_timeout(Some(left.min(Duration::from_millis(200)))).expect("a socket takes a timeout");
             let mut bytes = [0; 4096];
@@ -229,8 +260,8 @@ impl Running {
     /// SIGHUP, and waits until the reload is over.
     pub(crate) fn reload(&mut self) {
         self.process.signal(Signal::SIGHUP);
-        self.wait_for("RELOADING=1");
-        self.wait_for("READY=1");
+        self.wait_for("RELOADING=1", READY_WITHIN);
+        self.wait_for("READY=1", READY_WITHIN);
     }
 
     /// SIGTERM; gives the exit status and how long it took.

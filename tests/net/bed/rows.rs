@@ -21,7 +21,7 @@ pub(crate) struct Key {
 pub(crate) type Rows = BTreeMap<Key, BTreeMap<String, Value>>;
 
 /// A row as `qosd export --format json` writes it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Exported {
     /// The measurement.
