@@ -1,0 +1,220 @@
+//! What was done with every request, and what a prober that is right must say of it. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::ops::AddAssign;
+use std::time::Duration;
+
+use super::rule::Means;
+use crate::bed::rows::Exported;
+
+/// How far from the end of a run or from the time-out a reply must be written for its fate to be beyond doubt.
+const CLEARLY: i64 = 5_000_000;
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// To whom.
+    pub(crate) target: IpAddr,
+    /// Its identifier.
+    pub(crate) ident: u16,
+    /// Its sequence number.
+    pub(crate) sequence: u16,
+    /// When it was read, in nanoseconds since the epoch.
+    pub(crate) read: i64,
+    /// What was written for it and when, without noise.
+    pub(crate) replies: Vec<(Means, i64)>,
+    /// How many packets that mean nothing were written for it.
+    pub(crate) noise: u64,
+}
+
+/// All requests, in the order in which they were read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    /// Those of the prober that is judged.
+    pub(crate) entries: Vec<Entry>,
+    /// How many requests others sent.
+    pub(crate) strangers: u64,
+}
+
+/// The fates that a packet can have, in the words of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fate {
+    Received,
+    Late,
+    Lost,
+    IcmpError,
+    Corrupt,
+    LocalError,
+    LocalDrop,
+}
+
+impl Fate {
+    /// All of them, as a matrix lists them.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Received, Self::Late, Self::Lost, Self::IcmpError, Self::Corrupt, Self::LocalError, Self::LocalDrop];
+}
+
+/// How many packets of a run, or of many, met which fate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Attempts to send.
+    pub(crate) sent: u64,
+    /// By fate, in the order of [`Fate::ALL`].
+    pub(crate) fates: [u64; 7],
+    /// Further replies to those that were received.
+    pub(crate) duplicates: u64,
+    /// Replies after that to a later request.
+    pub(crate) reordered: u64,
+}
+
+impl Counts {
+    /// How many met this fate.
+    pub(crate) fn of(&self, fate: Fate) -> u64 {
+        self.fates[fate as usize]
+    }
+
+    /// With packets that never left the host, of which a responder cannot know.
+    pub(crate) fn with_unsent(mut self, unsent: u64) -> Self {
+        self.sent += unsent;
+        self.fates[Fate::LocalError as usize] += unsent;
+        self
+    }
+
+    /// What a row says. What is neither answered nor accounted for is lost; fails if more is accounted for than was sent.
+    pub(crate) fn reported(row: &Exported) -> Result<Self, String> {
+        let figure = |name| row.integer(name).map_or(0, |value| u64::try_from(value).expect("a count is never negative"));
+        let sent = figure("ping_sent");
+        let told = ["ping_received", "ping_late", "", "ping_icmp_errors", "ping_corrupt", "ping_local_errors", "ping_local_drops"];
+        let mut fates = told.map(|name| if name.is_empty() { 0 } else { figure(name) });
+        let lost = sent.checked_sub(fates.iter().sum());
+        fates[Fate::Lost as usize] = lost.ok_or_else(|| format!("more fates than packets: {row:?}"))?;
+        Ok(Self { sent, fates, duplicates: figure("ping_duplicates"), reordered: figure("ping_reordered") })
+    }
+}
+
+impl AddAssign<&Counts> for Counts {
+    fn add_assign(&mut self, more: &Self) {
+        self.sent += more.sent;
+        self.duplicates += more.duplicates;
+        self.reordered += more.reordered;
+        self.fates.iter_mut().zip(more.fates).for_each(|(fate, more)| *fate += more);
+    }
+}
+
+impl Log {
+    /// The requests that belong to each row that has figures, by the rows' times: a run begins with its slot. Takes all rows,
+    /// as what was sent in runs that were skipped in the end belongs to no other.
+    pub(crate) fn by_run<'a>(&'a self, rows: &'a [Exported]) -> Vec<(&'a Exported, Vec<&'a Entry>)> {
+        let mut targets: HashMap<IpAddr, BTreeMap<i64, usize>> = HashMap::new();
+        let mut runs: Vec<_> = rows.iter().map(|row| (row, Vec::new())).collect();
+        for (index, row) in rows.iter().enumerate() {
+            if let Ok(address) = row.tag("target").parse() {
+                targets.entry(address).or_default().insert(row.time(), index);
+            }
+        }
+        for entry in &self.entries {
+            let run = targets.get(&entry.target).and_then(|rows| rows.range(..=entry.read).next_back());
+            if let Some((_, index)) = run {
+                runs[*index].1.push(entry);
+            }
+        }
+        runs.retain(|(row, _)| row.integer("ping_sent").is_some());
+        runs
+    }
+}
+
+/// What is true of one run: a reply counts until the run closes, with its last request and the time-out after it.
+/// Fails if a reply was written so near to an end that it proves nothing.
+pub(crate) fn truth(run: &[&Entry], timeout: Duration) -> Result<Counts, String> {
+    let timeout = i64::try_from(timeout.as_nanos()).expect("a time-out is short");
+    let close = run.iter().map(|entry| entry.read).max().unwrap_or_default() + timeout;
+    let mut counts = Counts { sent: run.len() as u64, ..Counts::default() };
+    let mut answered = Vec::new();
+    for (index, entry) in run.iter().enumerate() {
+        let doubtful = |at: i64| (at - close).abs() < CLEARLY || (at - entry.read - timeout).abs() < CLEARLY;
+        if let Some((means, at)) = entry.replies.iter().find(|(_, at)| doubtful(*at)) {
+            return Err(format!("{means:?} at {at} for {entry:?} is too near to the end at {close}"));
+        }
+        let (fate, genuine) = fate(entry, timeout, close);
+        counts.fates[fate as usize] += 1;
+        counts.duplicates += genuine.len().saturating_sub(1) as u64;
+        answered.extend(genuine.first().map(|at| (*at, index)));
+    }
+    counts.reordered = reordered(answered);
+    Ok(counts)
+}
+
+/// What a request met, and when its right replies were written while they counted.
+fn fate(entry: &Entry, timeout: i64, close: i64) -> (Fate, Vec<i64>) {
+    let heard = || entry.replies.iter().filter(|(_, at)| *at < close);
+    let first = heard().find(|(means, _)| matches!(means, Means::Genuine | Means::Error));
+    let genuine = || heard().filter(|(means, _)| *means == Means::Genuine).map(|(_, at)| *at).collect();
+    match first {
+        Some((Means::Genuine, at)) if at - entry.read > timeout => (Fate::Late, genuine()),
+        Some((Means::Genuine, _)) => (Fate::Received, genuine()),
+        Some(_) => (Fate::IcmpError, Vec::new()),
+        None if heard().any(|(means, _)| *means == Means::Damaged) => (Fate::Corrupt, Vec::new()),
+        None => (Fate::Lost, Vec::new()),
+    }
+}
+
+/// RFC 4737 section 3.3: those that were written after one with a higher number.
+fn reordered(mut answered: Vec<(i64, usize)>) -> u64 {
+    answered.sort_unstable();
+    let mut highest = 0;
+    let late = answered.into_iter().filter(|(_, index)| {
+        let late = *index < highest;
+        highest = highest.max(*index);
+        late
+    });
+    late.count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(100);
+    const MS: i64 = 1_000_000;
+
+    /// A request at `read` with its replies, in milliseconds.
+    fn entry(read: i64, replies: &[(Means, i64)]) -> Entry {
+        let replies = replies.iter().map(|(means, at)| (*means, at * MS)).collect();
+        Entry { target: "10.78.0.1".parse().unwrap(), ident: 1, sequence: 0, read: read * MS, replies, noise: 0 }
+    }
+
+    fn told(run: &[Entry]) -> Counts {
+        truth(&run.iter().collect::<Vec<_>>(), TIMEOUT).unwrap()
+    }
+
+    #[test]
+    fn every_packet_has_one_fate() {
+        let run = [
+            entry(0, &[(Means::Genuine, 10)]),
+            entry(1, &[(Means::Genuine, 150)]),
+            entry(2, &[]),
+            entry(3, &[(Means::Error, 9), (Means::Genuine, 11)]),
+            entry(4, &[(Means::Damaged, 9)]),
+            entry(5, &[(Means::Damaged, 9), (Means::Genuine, 11)]),
+            entry(60, &[(Means::Genuine, 300)]),
+        ];
+        assert_eq!(told(&run).fates, [2, 1, 2, 1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn copies_are_duplicates_and_what_overtakes_makes_the_slower_one_reordered() {
+        let run = [
+            entry(0, &[(Means::Genuine, 30)]),
+            entry(1, &[(Means::Genuine, 10), (Means::Genuine, 11), (Means::Genuine, 12)]),
+            entry(2, &[(Means::Genuine, 20)]),
+        ];
+        assert_eq!((told(&run).duplicates, told(&run).reordered), (2, 1));
+    }
+
+    #[test]
+    fn a_reply_at_the_very_end_proves_nothing() {
+        let run = [entry(0, &[(Means::Genuine, 103)])];
+        assert!(truth(&[&run[0]], TIMEOUT).is_err());
+    }
+}
