@@ -137,11 +137,11 @@ fn a_responder_does_what_its_rules_say_when_they_say_and_logs_it() {
     let counts = ["10.78.0.1", "fd78::1", "10.78.0.2", "10.78.0.3", "10.78.9.9"].map(|target| of(target).len());
     assert_eq!(counts, [21, 21, 1, 1, 1]);
     assert_eq!((of("10.78.0.2")[0].replies[0].0, of("10.78.0.3")[0].noise, of("fd78::3")[0].replies.len()), (Means::Error, 1, 0));
-    let waited = |entry: &&Entry| Duration::from_nanos((entry.replies[0].1 - entry.read).unsigned_abs()).saturating_sub(delay);
+    let waited = |entry: &&Entry| Duration::from_nanos((entry.replies[0].1 - entry.left).unsigned_abs()).saturating_sub(delay);
     let mut beyond: Vec<_> = [of("10.78.0.1"), of("fd78::1")].concat().iter().map(waited).collect();
     beyond.sort_unstable();
     told(&format!("replies are written {:?} after they are due, {:?} at most", beyond[21], beyond[41]));
-    assert!(beyond[21] < Duration::from_micros(100), "{beyond:?}");
+    assert!(beyond[21] < Duration::from_micros(250), "{beyond:?}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Targets that answer by rule, behind a TUN device: what they do is known packet by packet, and that is the truth by which
 //! probes are judged.
 //!
-//! [`rule`] decides, [`device`] waits and writes, [`log`] says what was done and what must be said of it.
+//! [`rule`] decides, [`device`] waits and writes, [`capture`] knows when a request left, [`log`] says what was done and what must be said of it.
 
+mod capture;
 mod device;
 pub(crate) mod log;
 pub(crate) mod packet;
@@ -16,6 +17,7 @@ use std::thread::{self, JoinHandle};
 
 use tun_rs::{DeviceBuilder, SyncDevice};
 
+use self::capture::Capture;
 use self::device::Desk;
 use self::log::Log;
 use self::rule::Rule;
@@ -34,6 +36,7 @@ pub(crate) struct Responder {
     log: Arc<Mutex<Log>>,
     stop: UnixStream,
     thread: JoinHandle<()>,
+    capture: Capture,
 }
 
 impl Responder {
@@ -44,11 +47,11 @@ impl Responder {
         let device = Arc::new(namespace.enter(build).expect("root may make a TUN device"));
         device.set_nonblocking(true).expect("a device can be told not to block");
         plug(namespace);
-        let log = Arc::default();
+        let (log, capture) = (Arc::default(), Capture::start(namespace));
         let (stop, stopped) = UnixStream::pair().expect("sockets can be had");
         let desk = Desk::new(Arc::clone(&device), rules, Arc::clone(&log));
         let thread = thread::spawn(move || desk.serve(&stopped));
-        Self { device, log, stop, thread }
+        Self { device, log, stop, thread, capture }
     }
 
     /// Writes a packet of one's own to the host.
@@ -67,7 +70,9 @@ impl Responder {
     pub(crate) fn stop(self) -> Log {
         drop(self.stop);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        std::mem::take(&mut self.log.lock().expect("whoever held it did not panic"))
+        let mut log = std::mem::take(&mut *self.log.lock().expect("whoever held it did not panic"));
+        log.stamp(&self.capture.stop());
+        log
     }
 }
 

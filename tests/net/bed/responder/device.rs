@@ -119,7 +119,7 @@ impl Desk {
             return None;
         }
         let Echo { target, ident, sequence, .. } = *echo;
-        log.entries.push(Entry { target, ident, sequence, read, replies: Vec::new(), noise: 0 });
+        log.entries.push(Entry { target, ident, sequence, left: read, replies: Vec::new(), noise: 0 });
         Some(log.entries.len() - 1)
     }
 

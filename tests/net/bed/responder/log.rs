@@ -5,11 +5,15 @@ use std::net::IpAddr;
 use std::ops::AddAssign;
 use std::time::Duration;
 
+use super::capture::Stamps;
 use super::rule::Means;
 use crate::bed::rows::Exported;
 
 /// How far from the end of a run or from the time-out a reply must be written for its fate to be beyond doubt.
 const CLEARLY: i64 = 5_000_000;
+
+/// How many packets of a run in a row may be missing.
+const LONGEST_GAP: u16 = 1000;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -20,8 +24,8 @@ pub(crate) struct Entry {
     pub(crate) ident: u16,
     /// Its sequence number.
     pub(crate) sequence: u16,
-    /// When it was read, in nanoseconds since the epoch.
-    pub(crate) read: i64,
+    /// When it left the host, in nanoseconds since the epoch; while the log is being written, when it was read.
+    pub(crate) left: i64,
     /// What was written for it and when, without noise.
     pub(crate) replies: Vec<(Means, i64)>,
     /// How many packets that mean nothing were written for it.
@@ -103,8 +107,16 @@ impl AddAssign<&Counts> for Counts {
 }
 
 impl Log {
-    /// The requests that belong to each row that has figures, by the rows' times: a run begins with its slot. Takes all rows,
-    /// as what was sent in runs that were skipped in the end belongs to no other.
+    /// Notes when requests left, where that is known better than when they were read: the last of their numbers until then.
+    pub(super) fn stamp(&mut self, stamps: &Stamps) {
+        for entry in &mut self.entries {
+            let stamps = stamps.get(&(entry.target, entry.ident, entry.sequence)).into_iter().flatten();
+            entry.left = stamps.filter(|stamp| **stamp <= entry.left).max().copied().unwrap_or(entry.left);
+        }
+    }
+
+    /// The requests that belong to each row that has figures. Takes all rows, as what was sent in runs that were skipped in
+    /// the end belongs to no other.
     pub(crate) fn by_run<'a>(&'a self, rows: &'a [Exported]) -> Vec<(&'a Exported, Vec<&'a Entry>)> {
         let mut targets: HashMap<IpAddr, BTreeMap<i64, usize>> = HashMap::new();
         let mut runs: Vec<_> = rows.iter().map(|row| (row, Vec::new())).collect();
@@ -113,13 +125,31 @@ impl Log {
                 targets.entry(address).or_default().insert(row.time(), index);
             }
         }
-        for entry in &self.entries {
-            let run = targets.get(&entry.target).and_then(|rows| rows.range(..=entry.read).next_back());
-            if let Some((_, index)) = run {
-                runs[*index].1.push(entry);
+        for run in self.runs() {
+            // A run begins with its slot, and may end when others have begun.
+            let row = targets.get(&run[0].target).and_then(|rows| rows.range(..=run[0].left).next_back());
+            if let Some((_, index)) = row {
+                runs[*index].1.extend(run);
             }
         }
         runs.retain(|(row, _)| row.integer("ping_sent").is_some());
+        runs
+    }
+
+    /// Requests to one target under one identifier whose sequence numbers follow each other: what one run sends.
+    fn runs(&self) -> Vec<Vec<&Entry>> {
+        let mut runs: Vec<Vec<&Entry>> = Vec::new();
+        let mut last: HashMap<(IpAddr, u16), usize> = HashMap::new();
+        for entry in &self.entries {
+            let index = last.entry((entry.target, entry.ident)).or_insert(usize::MAX);
+            let before = runs.get(*index).and_then(|run| run.last());
+            // Numbers of packets that this host did not send are missing.
+            if before.is_none_or(|before| entry.sequence.wrapping_sub(before.sequence) > LONGEST_GAP) {
+                *index = runs.len();
+                runs.push(Vec::new());
+            }
+            runs[*index].push(entry);
+        }
         runs
     }
 }
@@ -128,11 +158,11 @@ impl Log {
 /// Fails if a reply was written so near to an end that it proves nothing.
 pub(crate) fn truth(run: &[&Entry], timeout: Duration) -> Result<Counts, String> {
     let timeout = i64::try_from(timeout.as_nanos()).expect("a time-out is short");
-    let close = run.iter().map(|entry| entry.read).max().unwrap_or_default() + timeout;
+    let close = run.iter().map(|entry| entry.left).max().unwrap_or_default() + timeout;
     let mut counts = Counts { sent: run.len() as u64, ..Counts::default() };
     let mut answered = Vec::new();
     for (index, entry) in run.iter().enumerate() {
-        let doubtful = |at: i64| (at - close).abs() < CLEARLY || (at - entry.read - timeout).abs() < CLEARLY;
+        let doubtful = |at: i64| (at - close).abs() < CLEARLY || (at - entry.left - timeout).abs() < CLEARLY;
         if let Some((means, at)) = entry.replies.iter().find(|(_, at)| doubtful(*at)) {
             return Err(format!("{means:?} at {at} for {entry:?} is too near to the end at {close}"));
         }
@@ -151,7 +181,7 @@ fn fate(entry: &Entry, timeout: i64, close: i64) -> (Fate, Vec<i64>) {
     let first = heard().find(|(means, _)| matches!(means, Means::Genuine | Means::Error));
     let genuine = || heard().filter(|(means, _)| *means == Means::Genuine).map(|(_, at)| *at).collect();
     match first {
-        Some((Means::Genuine, at)) if at - entry.read > timeout => (Fate::Late, genuine()),
+        Some((Means::Genuine, at)) if at - entry.left > timeout => (Fate::Late, genuine()),
         Some((Means::Genuine, _)) => (Fate::Received, genuine()),
         Some(_) => (Fate::IcmpError, Vec::new()),
         None if heard().any(|(means, _)| *means == Means::Damaged) => (Fate::Corrupt, Vec::new()),
@@ -178,10 +208,10 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_millis(100);
     const MS: i64 = 1_000_000;
 
-    /// A request at `read` with its replies, in milliseconds.
-    fn entry(read: i64, replies: &[(Means, i64)]) -> Entry {
+    /// A request at `left` with its replies, in milliseconds.
+    fn entry(left: i64, replies: &[(Means, i64)]) -> Entry {
         let replies = replies.iter().map(|(means, at)| (*means, at * MS)).collect();
-        Entry { target: "10.78.0.1".parse().unwrap(), ident: 1, sequence: 0, read: read * MS, replies, noise: 0 }
+        Entry { target: "10.78.0.1".parse().unwrap(), ident: 1, sequence: 0, left: left * MS, replies, noise: 0 }
     }
 
     fn told(run: &[Entry]) -> Counts {
@@ -210,6 +240,15 @@ mod tests {
             entry(2, &[(Means::Genuine, 20)]),
         ];
         assert_eq!((told(&run).duplicates, told(&run).reordered), (2, 1));
+    }
+
+    #[test]
+    fn runs_are_told_apart_by_their_numbers_also_where_they_overlap() {
+        let numbers = |ident, sequence| Entry { ident, sequence, ..entry(0, &[]) };
+        let mixed = [numbers(1, 65535), numbers(2, 7), numbers(1, 0), numbers(2, 8), numbers(1, 40000), numbers(1, 3)];
+        let log = Log { entries: mixed.to_vec(), strangers: 0 };
+        let lengths: Vec<_> = log.runs().iter().map(Vec::len).collect();
+        assert_eq!(lengths, [2, 2, 1, 1]);
     }
 
     #[test]
