@@ -12,7 +12,7 @@ use crate::bed::responder::log::{Counts, Fate, Log, truth};
 use crate::bed::responder::rule::Rule;
 use crate::bed::rows::Exported;
 use crate::bed::{eventually, proving, short_or_long, told};
-use crate::ping_scenarios::measured;
+use crate::ping_scenarios::{compare, measured};
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -116,10 +116,7 @@ fn judge(log: &Log, rows: &[Exported]) -> (Matrix, Counts, Vec<String>) {
                 let right = right.with_unsent(said.of(Fate::LocalError));
                 matrix.add(&right, &said);
                 sum += &said;
-                let late = right.of(Fate::Late) > 0;
-                if right.sent != said.sent || right.duplicates != said.duplicates || (right.reordered != said.reordered && !late) {
-                    wrong.push(format!("true is {right:?}, but the row says {said:?}: {row:?}"));
-                }
+                wrong.extend(compare(row, &run, TIMEOUT).err());
             }
             (Err(why), _) | (_, Err(why)) => wrong.push(why),
         }

@@ -175,6 +175,16 @@ pub(crate) fn truth(run: &[&Entry], timeout: Duration) -> Result<Counts, String>
     Ok(counts)
 }
 
+/// The round trips of those that were received, in milliseconds and in the order of the requests.
+pub(crate) fn round_trips(run: &[&Entry], timeout: Duration) -> Vec<f64> {
+    let millis = |entry: &&Entry| {
+        let (_, at) = entry.replies.iter().find(|(means, _)| matches!(means, Means::Genuine | Means::Error))?;
+        let (received, trip) = (fate(entry, timeout.as_nanos() as i64, i64::MAX).0 == Fate::Received, at - entry.left);
+        received.then_some(trip as f64 / 1e6)
+    };
+    run.iter().filter_map(millis).collect()
+}
+
 /// What a request met, and when its right replies were written while they counted.
 fn fate(entry: &Entry, timeout: i64, close: i64) -> (Fate, Vec<i64>) {
     let heard = || entry.replies.iter().filter(|(_, at)| *at < close);
@@ -230,6 +240,7 @@ mod tests {
             entry(60, &[(Means::Genuine, 300)]),
         ];
         assert_eq!(told(&run).fates, [2, 1, 2, 1, 1, 0, 0]);
+        assert_eq!(round_trips(&run.iter().collect::<Vec<_>>(), TIMEOUT), [10.0, 6.0]);
     }
 
     #[test]
