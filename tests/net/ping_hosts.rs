@@ -8,6 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::bed::daemon::Home;
+use crate::bed::dns::{Dns, Says};
 use crate::bed::net::Namespace;
 use crate::bed::process::Process;
 use crate::bed::responder::packet::message;
@@ -265,6 +266,25 @@ fn a_host_without_ipv4_measures_in_ipv6() {
     each(&home, &TARGETS[1..], 0, is_ok);
     running.stop();
     assert_eq!(untrue(&responder.stop(), &home.probe_rows(), TIMEOUT), [""; 0]);
+}
+
+/// (N23)
+#[test]
+fn of_a_name_with_both_families_each_is_told_by_itself() {
+    let namespace = Namespace::new();
+    let dns = Dns::start(&namespace);
+    let [v4, v6] = TARGETS;
+    dns.say("both.test", Says::Both(v4.parse().expect("an address"), v6.parse().expect("an address")));
+    for (answers, silent) in [(v4, "ipv6"), (v6, "ipv4")] {
+        let responder = responder(&namespace, &[answers], "");
+        let home = home(&["both.test"], &format!("family = \"both\"\n{QUICK}")).resolving_by("nameserver 127.0.0.1\n");
+        let running = home.start_in(&namespace);
+        each(&home, &["both.test"], 0, |row| is_ok(row) && row.tag("family") != silent && row.text("address") == answers);
+        each(&home, &["both.test"], 0, |row| row.text("result") == "timeout" && row.tag("family") == silent);
+        running.stop();
+        responder.stop();
+        assert!(measured(&home).iter().all(|row| is_ok(row) != (row.tag("family") == silent)), "{:?}", measured(&home));
+    }
 }
 
 /// (N24)

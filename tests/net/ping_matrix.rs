@@ -142,9 +142,9 @@ fn until_measured(home: &Home, running: Running, responder: Responder, packets: 
 
 #[test]
 fn with_every_rule_mixed_each_packet_has_the_fate_that_it_met() {
-    let rules = rules(short_or_long(100, 300));
-    let settings =
-        short_or_long("interval = \"3200ms\"\ncount = 150\nspacing = \"20ms\"", "interval = \"6s\"\ncount = 550\nspacing = \"10ms\"");
+    // What a build without optimisation keeps up with: an overflow here would blur who lost what.
+    let rules = rules(short_or_long(100, 200));
+    let settings = "interval = \"3200ms\"\ncount = 150\nspacing = \"20ms\"";
     let namespace = Namespace::new();
     let home = Home::new(&config(rules.keys(), settings));
     let responder = Responder::start(&namespace, rules);

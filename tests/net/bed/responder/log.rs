@@ -12,8 +12,9 @@ use crate::bed::rows::Exported;
 /// How far from the end of a run or from the time-out a reply must be written for its fate to be beyond doubt.
 const CLEARLY: i64 = 5_000_000;
 
-/// How many packets of a run in a row may be missing.
-const LONGEST_GAP: u16 = 1000;
+/// How many packets of a run in a row may be missing, and how long it may pause: numbers are random and come again.
+const LONGEST_GAP: u16 = 100;
+const LONGEST_PAUSE: i64 = 5_000_000_000;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -144,7 +145,9 @@ impl Log {
             let index = last.entry((entry.target, entry.ident)).or_insert(usize::MAX);
             let before = runs.get(*index).and_then(|run| run.last());
             // Numbers of packets that this host did not send are missing.
-            if before.is_none_or(|before| entry.sequence.wrapping_sub(before.sequence) > LONGEST_GAP) {
+            let follows =
+                |before: &&Entry| entry.sequence.wrapping_sub(before.sequence) <= LONGEST_GAP && entry.left - before.left <= LONGEST_PAUSE;
+            if !before.is_some_and(follows) {
                 *index = runs.len();
                 runs.push(Vec::new());
             }
@@ -257,9 +260,10 @@ mod tests {
     fn runs_are_told_apart_by_their_numbers_also_where_they_overlap() {
         let numbers = |ident, sequence| Entry { ident, sequence, ..entry(0, &[]) };
         let mixed = [numbers(1, 65535), numbers(2, 7), numbers(1, 0), numbers(2, 8), numbers(1, 40000), numbers(1, 3)];
-        let log = Log { entries: mixed.to_vec(), strangers: 0 };
+        let later = Entry { left: 2 * LONGEST_PAUSE, ..numbers(2, 9) };
+        let log = Log { entries: [&mixed[..], &[later]].concat(), strangers: 0 };
         let lengths: Vec<_> = log.runs().iter().map(Vec::len).collect();
-        assert_eq!(lengths, [2, 2, 1, 1]);
+        assert_eq!(lengths, [2, 2, 1, 1, 1]);
     }
 
     #[test]
