@@ -70,6 +70,7 @@ try "$tools/bin/victoria-metrics" -version
 try "$tools/bin/iperf3" --version
 try "$tools/bin/nginx" -v
 try "$tools/bin/ip" -Version
+try "$tools/bin/strace" -V
 try "$tools/bin/tc" -Version
 try "$tools/bin/nft" --version
 if [ "$(id -u)" = 0 ]; then
