@@ -70,6 +70,7 @@ provide nft usr/sbin/nft nftables libnftables1 libnftnl11 libmnl0 libjansson4 li
 provide iperf3 usr/bin/iperf3 iperf3 libiperf0 libsctp1
 provide nginx usr/sbin/nginx nginx libpcre2-8-0 libssl3 zlib1g libcrypt1
 provide ip bin/ip iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2
+provide strace usr/bin/strace strace libunwind8 liblzma5
 provide tc sbin/tc iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2 libxtables12
 provide_library libfaketimeMT.so.1 "usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1" libfaketime
 
@@ -78,6 +79,7 @@ try "$tools/bin/victoria-metrics" -version
 try "$tools/bin/iperf3" --version
 try "$tools/bin/nginx" -v
 try "$tools/bin/ip" -Version
+try "$tools/bin/strace" -V
 try "$tools/bin/tc" -Version
 try "$tools/bin/nft" --version
 # A library that cannot be loaded is only complained about.

@@ -10,6 +10,7 @@ pub(crate) mod influx;
 pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod relay;
+pub(crate) mod responder;
 pub(crate) mod rows;
 pub(crate) mod victoria;
 

@@ -12,7 +12,11 @@ use crate::bed::http::request;
 use crate::bed::influx::{DATABASE, Influx};
 use crate::bed::net::{FAR, NO_ROUTE, Namespace, Net, UNREACHABLE};
 use crate::bed::process::Process;
+use crate::bed::responder::Responder;
+use crate::bed::responder::log::Entry;
+use crate::bed::responder::rule::Means;
 use crate::bed::rows::{Exported, by_key, difference};
+use crate::bed::told;
 use crate::bed::victoria::Victoria;
 
 /// The type of the ICMP message that came back for an echo, or why none did.
@@ -103,6 +107,41 @@ fn networks_do_not_meet() {
     one.far.nft("input", &["icmp type echo-request drop"]);
     assert_eq!(echo(&one.host, FAR.v4, 64), Err(ErrorKind::WouldBlock));
     assert_eq!(echo(&other.host, FAR.v4, 64), Ok(0));
+}
+
+#[test]
+fn a_responder_does_what_its_rules_say_when_they_say_and_logs_it() {
+    let delay = Duration::from_millis(20);
+    let rules = [
+        ("10.78.0.1", "delays = ['20ms']"),
+        ("fd78::1", "delays = ['20ms']"),
+        ("10.78.0.2", "except = [{ acts = [{ error = { type = 3, code = 1 } }] }]"),
+        ("fd78::2", "except = [{ acts = [{ error = { type = 1, code = 3 } }] }]"),
+        ("10.78.0.3", "except = [{ acts = ['other_source'] }]"),
+        ("fd78::3", "except = [{ at = [0] }]"),
+    ];
+    let rules = rules.map(|(target, rule)| (target.parse().expect("an address"), toml::from_str(rule).expect("a rule"))).into();
+    let namespace = Namespace::new();
+    let responder = Responder::start(&namespace, rules);
+    for (target, answer) in [("10.78.0.1", 0), ("fd78::1", 129), ("10.78.0.2", 3), ("fd78::2", 1), ("10.78.0.3", 0)] {
+        assert_eq!(echo(&namespace, target, 64), Ok(answer), "{target}");
+    }
+    for _ in 0..20 {
+        assert_eq!((echo(&namespace, "10.78.0.1", 64), echo(&namespace, "fd78::1", 64)), (Ok(0), Ok(129)));
+    }
+    for silent in ["10.78.9.9", "fd78::9", "fd78::3"] {
+        assert_eq!(echo(&namespace, silent, 64), Err(ErrorKind::WouldBlock), "{silent}");
+    }
+    let log = responder.stop();
+    let of = |target: &str| log.entries.iter().filter(|entry| entry.target.to_string() == target).collect::<Vec<_>>();
+    let counts = ["10.78.0.1", "fd78::1", "10.78.0.2", "10.78.0.3", "10.78.9.9"].map(|target| of(target).len());
+    assert_eq!(counts, [21, 21, 1, 1, 1]);
+    assert_eq!((of("10.78.0.2")[0].replies[0].0, of("10.78.0.3")[0].noise, of("fd78::3")[0].replies.len()), (Means::Error, 1, 0));
+    let waited = |entry: &&Entry| Duration::from_nanos((entry.replies[0].1 - entry.left).unsigned_abs()).saturating_sub(delay);
+    let mut beyond: Vec<_> = [of("10.78.0.1"), of("fd78::1")].concat().iter().map(waited).collect();
+    beyond.sort_unstable();
+    told(&format!("replies are written {:?} after they are due, {:?} at most", beyond[21], beyond[41]));
+    assert!(beyond[21] < Duration::from_micros(250), "{beyond:?}");
 }
 
 #[test]

@@ -20,6 +20,10 @@ mod mesh_load;
 mod nginx;
 mod panels;
 mod ping;
+mod ping_floods;
+mod ping_hosts;
+mod ping_matrix;
+mod ping_scenarios;
 mod refused_field;
 mod reload;
 #[path = "../it/scripted_server.rs"]

@@ -63,7 +63,7 @@ impl Readiness {
             ready.clear_ready();
             self.ready.set(true);
         } else {
-            std::future::pending().await;
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -257,6 +257,11 @@ impl Running {
         self.process.log().lines().filter(|line| line.contains(text)).count()
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// SIGHUP, and waits until the reload is over.
     pub(crate) fn reload(&mut self) {
         self.process.signal(Signal::SIGHUP);

@@ -1,10 +1,11 @@
 //! A name server that says what a test wants, on port 53 of a namespace's loopback.
 //!
-//! It answers questions for IPv4 addresses; for anything else about a name that it knows, the answer is empty.
+//! It answers questions for IPv4 addresses, and for IPv6 addresses of names that have both; for anything else about a name
+//! that it knows, the answer is empty.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -17,6 +18,8 @@ use super::net::Namespace;
 pub(crate) enum Says {
     /// These addresses, good for so many seconds, after a pause.
     Addresses(Vec<Ipv4Addr>, u32, Duration),
+    /// An address of each family, good for a second.
+    Both(Ipv4Addr, Ipv6Addr),
     /// Another name.
     Alias(&'static str),
     /// There is no such name.
@@ -42,6 +45,7 @@ impl Says {
 const LONGEST_UDP: usize = 512;
 const A: u16 = 1;
 const CNAME: u16 = 5;
+const AAAA: u16 = 28;
 
 struct Shared {
     names: Mutex<HashMap<String, Says>>,
@@ -157,6 +161,9 @@ fn answer(question: &[u8], shared: &Shared, longest: usize) -> Option<Vec<u8>> {
         Says::NoSuchName | Says::Mistaken => code = 3,
         Says::Failure => code = 2,
         Says::Truncated => truncated = true,
+        Says::Both(v4, _) if kind == A => records.push(record(A, 1, &v4.octets())),
+        Says::Both(_, v6) if kind == AAAA => records.push(record(AAAA, 1, &v6.octets())),
+        Says::Both(..) => {}
         Says::Alias(other) => records.push(record(CNAME, 1, &encoded(other))),
         Says::Addresses(addresses, ttl, pause) => {
             let begun = Instant::now();
