@@ -63,6 +63,13 @@ provide iperf3 usr/bin/iperf3 iperf3 libiperf0 libsctp1
 provide nginx usr/sbin/nginx nginx libpcre2-8-0 libssl3 zlib1g libcrypt1
 provide ip bin/ip iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2
 provide tc sbin/tc iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2 libxtables12
+# What qosd is compared with: `tests/tools.sh peers`, for benches/ping.sh.
+if [ "${1:-}" = peers ]; then
+    provide fping usr/bin/fping fping
+    provide ping bin/ping iputils-ping libcap2 libidn2-0 libunistring2
+    try "$tools/bin/fping" -v
+    try "$tools/bin/ping" -V
+fi
 
 try "$tools/bin/influxd" version
 try "$tools/bin/victoria-metrics" -version
