@@ -63,6 +63,16 @@ def wait_for_echo(load, before):
     return time.time()
 
 
+def pause(seconds):
+    """Sleeps so long in short naps; the result is by how many ms the latest of them was late: what a disturbed machine is known by."""
+    end, worst = time.monotonic() + seconds, 0.0
+    while (before := time.monotonic()) < end:
+        nap = min(0.05, end - before)
+        time.sleep(nap)
+        worst = max(worst, time.monotonic() - before - nap)
+    return worst * 1000
+
+
 def between(first, last):
     """What a load did from one sample to another."""
     seconds, cpu, sent = last[0] - first[0], last[1] - first[1], last[2][0] - first[2][0]
@@ -72,7 +82,7 @@ def between(first, last):
 @contextlib.contextmanager
 def running(make, *arguments, **named):
     """A load from its first echo on, and when that was. It is ended whatever happens."""
-    with tempfile.TemporaryDirectory(prefix="bench-ping-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="ping-", dir=peers.ROOT / "target/bench", ignore_cleanup_errors=True) as folder:
         load = make(pathlib.Path(folder), *arguments, **named)
         before = echoes()[0]
         load.start()
@@ -92,15 +102,14 @@ def cost(tool, rate, seconds, interval):
     with running(peers.LOADS[tool], rate, seconds, **named) as (load, _):
         time.sleep(load.settle)
         first = sample(load)
-        time.sleep(max(1, load.span() - load.settle - 1))
+        stall_ms = pause(max(1, load.span() - load.settle - 1))
         if any(process.poll() is not None for process in load.processes):
             return {"tool": tool, "asked": rate, "note": (load.folder / "said").read_text().strip().split("\n")[-1][:80]}
         figures = between(first, sample(load))
-        for process in load.processes:
-            if tool != "qosd":
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(5)
-        return {"tool": tool, "asked": rate, **figures, "lost": load.stop(), "note": load.note}
+        if load.ends:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                load.processes[0].wait(30)
+        return {"tool": tool, "asked": rate, **figures, "stall_ms": stall_ms, "lost": load.stop(), "note": load.note}
 
 
 def cpu(options):
@@ -137,11 +146,12 @@ def many(targets, slots, interval, spacing_ms=1000):
         since = began + 1
         time.sleep(load.settle)
         first = sample(load)
-        time.sleep(slots * interval)
+        stall_ms = pause(slots * interval)
         last, ended = sample(load), load.processes[0].poll()
         # The last run, and its time-out, with some room.
         time.sleep(4)
-        figures = {"targets": targets, "asked": rate, **between(first, last), "rss_max_kib": memory_kib(load.processes, "VmHWM")}
+        figures = {"targets": targets, "asked": rate, **between(first, last), "stall_ms": stall_ms,
+                   "rss_max_kib": memory_kib(load.processes, "VmHWM")}
         load.stop()
         said = (load.folder / "said").read_text()
         if ended is not None:
@@ -226,8 +236,8 @@ def compare(tool, count, spacing_ms=10):
     flights = capture.flights()
     truth = {number: reply - sent for number, (sent, reply) in enumerate(flights) if reply is not None}
     off = [abs(rtt - truth[number]) / 1e3 for number, rtt in answers if number in truth]
-    if len(flights) != count or len(answers) != count or len(off) != count:
-        # A list without numbers cannot be matched after a loss, and a loss is a finding of its own.
+    if len(flights) != count or len(off) != len(answers) or not off or (tool == "icmplib" and len(off) != count):
+        # An answer that was not on the wire is a finding of its own; icmplib's have no numbers, so none may be missing.
         return {"tool": tool, "requests": len(flights), "answers": len(answers), "matched": len(off)}
     late = [abs(sent - flights[0][0] - number * spacing_ms * 1e6) / 1e3 for number, (sent, _) in enumerate(flights)]
     figures = {"tool": tool, "requests": count, "answers": len(answers), "matched": len(off),
@@ -336,12 +346,25 @@ def prepare():
     pathlib.Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 2147483647")
 
 
+def inside():
+    """The same in namespaces of its own: with their first process goes everything that it started."""
+    command = ["unshare", "--net", "--pid", "--mount-proc", "--fork", "--kill-child", sys.executable, *sys.argv]
+    # unshare itself would ignore it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    process = subprocess.Popen(command, env=os.environ | {"QOSD_BENCH": "inside"})
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # It got the same signal, and tidies up.
+        return process.wait()
+    finally:
+        process.kill()
+
+
 def main():
     options = settings()
     if os.environ.get("QOSD_BENCH") != "inside":
-        # With this process goes everything that it started.
-        command = ["unshare", "--net", "--pid", "--mount-proc", "--fork", "--kill-child", sys.executable, *sys.argv]
-        os.execvpe(command[0], command, os.environ | {"QOSD_BENCH": "inside"})
+        sys.exit(inside())
     prepare()
     began, stolen = time.monotonic(), stolen_seconds()
     found = {"machine": machine(), "load": {}, "settings": vars(options)}

@@ -13,4 +13,6 @@ if [ ! -x target/bench/venv/bin/python3 ]; then
     python3 -m venv target/bench/venv
 fi
 target/bench/venv/bin/pip install -q icmplib==3.0.4
+# No compiled files among the sources.
+export PYTHONDONTWRITEBYTECODE=1
 exec python3 benches/ping.py "$@"

@@ -87,7 +87,7 @@ def qosd_packets(host, count, spacing_ms):
 
 
 def fping_packets(host, count, spacing_ms):
-    said, _ = output_of([TOOLS / "fping", "-c", count, "-p", spacing_ms, host], count * spacing_ms / 1000)
+    said, _ = output_of([TOOLS / "fping", "-c", count, "-p", spacing_ms, "-t", 1000, host], count * spacing_ms / 1000)
     return found(r"\[(\d+)\], \d+ bytes, ([\d.]+) ms", said), None
 
 
@@ -109,10 +109,10 @@ ACCURATE = {"qosd": qosd_packets, "fping": fping_packets, "ping": ping_packets, 
 
 
 class Load:
-    """Processes that ping at a rate until they are ended. `settle` is when the rate is reached, in seconds after the first echo;
-    `longest` for how long it can be kept."""
+    """Processes that ping at a rate. `settle` is when the rate is reached, in seconds after the first echo; `ends` whether they end
+    by themselves, and only then say what they lost."""
 
-    settle, longest, note = 1.0, float("inf"), ""
+    settle, ends, note = 1.0, True, ""
 
     def __init__(self, folder, rate, seconds):
         self.folder, self.rate, self.seconds = folder, rate, seconds
@@ -125,7 +125,7 @@ class Load:
 
     def span(self):
         """How long it is to run after its first echo."""
-        return int(self.settle + min(self.seconds, self.longest) + 1)
+        return int(self.settle + self.seconds + 1)
 
     def stop(self):
         """Ends it; the result is how many of its packets it calls lost, or None if it does not say."""
@@ -172,12 +172,13 @@ class Ping(Load):
 
     # Until the last process has been started.
     settle = 6.0
+    ends = False
 
     def commands(self):
         processes = min(self.rate, 1000)
         self.note = f"{processes} processes"
         pause = processes / self.rate
-        return [[TOOLS / "ping", "-q", "-n", "-i", pause, "-c", int((self.span() + 2) / pause), address(index)] for index in range(processes)]
+        return [[TOOLS / "ping", "-q", "-n", "-i", pause, address(index)] for index in range(processes)]
 
     def lost(self, said):
         counts = re.findall(r"(\d+) packets transmitted, (\d+) received", said)
@@ -211,6 +212,7 @@ class Qosd(Load):
         self.targets = rate * spacing_ms // 1000
         # The phases are spread over an interval: from then on all series run at all times.
         self.settle = interval + 2.0
+        self.ends = False
 
     def commands(self):
         (self.folder / "qosd.toml").write_text(f'[agent]\nname = "bench"\ndata_dir = "{self.folder}/journal"\n[log]\nlevel = "warn"\n')

@@ -46,9 +46,9 @@ def cpu(found):
 def scale(found):
     rows = [[number(run["targets"], 0), number(run["seconds"], 0), number(run["rate"], 0), run.get("sent", 0), run.get("received", 0),
              run["false_loss"], run.get("local_drops", 0) + run.get("local_errors", 0), run["missing"],
-             number(run["cpu_pct"]), number(run["rss_max_kib"] / 1024), words(run["results"])] for run in found]
+             number(run["cpu_pct"]), number(run["rss_max_kib"] / 1024), number(run["stall_ms"], 0), words(run["results"])] for run in found]
     return table(["targets", "s", "echoes/s", "sent", "received", "false loss", "local drops and errors", "rows missing", "CPU, % of a core",
-                  "RSS, largest, MiB", "rows by result"], rows)
+                  "RSS, largest, MiB", "harness woke late by, ms", "rows by result"], rows)
 
 
 def words(counts):
@@ -69,14 +69,14 @@ def accuracy(found):
     for (loops, delay, tool), runs in sorted(groups(found, "loops", "delay_ms", "tool").items(), key=lambda group: group[0][:2]):
         done = [run for run in runs if "error_us" in run]
         if not done:
-            rows.append([setting(loops, delay), tool, f"0 of {len(runs)}", *["–"] * 6])
+            rows.append([setting(loops, delay), tool, f"0 of {len(runs)}", min(run["answers"] for run in runs), *["–"] * 6])
             continue
         of = lambda kind, figure: [run[kind][figure] for run in done]
         within = sum(run["error_us"]["p50"] <= 10 and run["error_us"]["p99"] <= 25 for run in done)
-        rows.append([setting(loops, delay), tool, f"{within} of {len(runs)}", span(of("error_us", "p50")), span(of("error_us", "p99")),
+        rows.append([setting(loops, delay), tool, f"{within} of {len(runs)}", min(run["answers"] for run in runs), span(of("error_us", "p50")), span(of("error_us", "p99")),
                      number(statistics.median(of("error_us", "max"))), number(max(of("error_us", "max"))),
                      span(of("sending_us", "p50")), span(of("sending_us", "p99"))])
-    return table(["busy loops, real delay", "tool", "runs with p50 ≤ 10 and p99 ≤ 25", "error p50", "error p99", "error max, median of runs",
+    return table(["busy loops, real delay", "tool", "runs with p50 ≤ 10 and p99 ≤ 25", "answers of a run, least", "error p50", "error p99", "error max, median of runs",
                   "error max, worst", "sent off its time, p50", "p99"], rows) + rows_beside(found)
 
 
