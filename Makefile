@@ -1,5 +1,5 @@
 # Every recipe is one step that a person can run by hand.
-.PHONY: run test fuzz prove check ci
+.PHONY: run test fuzz prove check ci bench-ping
 
 # Measures this very host; needs nothing else but iperf3, which is installed if that is allowed.
 run:
@@ -28,6 +28,10 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+
+# How true pings are and what they cost, beside other programs; half an hour, needs root.
+bench-ping:
+	benches/ping.sh
 
 # Everything that must hold before a merge.
 ci:

@@ -73,6 +73,13 @@ provide ip bin/ip iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2
 provide strace usr/bin/strace strace libunwind8 liblzma5
 provide tc sbin/tc iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2 libxtables12
 provide_library libfaketimeMT.so.1 "usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1" libfaketime
+# What qosd is compared with: `tests/tools.sh peers`, for benches/ping.sh.
+if [ "${1:-}" = peers ]; then
+    provide fping usr/bin/fping fping
+    provide ping bin/ping iputils-ping libcap2 libidn2-0 libunistring2
+    try "$tools/bin/fping" -v
+    try "$tools/bin/ping" -V
+fi
 
 try "$tools/bin/influxd" version
 try "$tools/bin/victoria-metrics" -version

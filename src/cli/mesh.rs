@@ -88,7 +88,7 @@ async fn round(config: &Config, settings: &Settings) -> Result<Vec<Row>, String>
     if !listed {
         complain(&format!("{} is not in the list, so nothing can be posted as that", settings.name));
     }
-    ping::measure(&assignments, oneshot::is_watched()).await
+    ping::measure(&assignments, ping::Live::for_stderr()).await
 }
 
 /// The collector's list, else that on disk.

@@ -108,3 +108,8 @@ pub(super) fn is_watched() -> bool {
 pub(super) fn overwrite(text: &str) {
     let _ = write!(io::stderr(), "\r\x1b[K{text}").and_then(|()| io::stderr().flush());
 }
+
+/// Writes a line on stderr, in one piece. A reader that went away is not worth a word.
+pub(super) fn tell(text: &str) {
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}

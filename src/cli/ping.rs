@@ -34,6 +34,7 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
 ];
 
 /// What `qosd ping` takes.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Host names or addresses
@@ -75,6 +76,9 @@ pub(super) struct Arguments {
     /// Never fragment
     #[arg(long)]
     dont_fragment: bool,
+    /// A line on stderr for each answer, as it comes
+    #[arg(short, long)]
+    verbose: bool,
     /// How to show the rows
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -126,33 +130,66 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
             return oneshot::USAGE;
         }
     };
-    let rows = System::new().block_on(measure(&assignments, oneshot::is_watched()));
+    let live = if arguments.verbose { Live::Answers } else { Live::for_stderr() };
+    let rows = System::new().block_on(measure(&assignments, live));
     oneshot::finish(rows, arguments.output, COLUMNS)
 }
 
+/// What stderr shows while packets are on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Live {
+    /// Nothing: nobody watches.
+    Nothing,
+    /// One line that follows the replies.
+    Progress,
+    /// A line for each answer.
+    Answers,
+}
+
+impl Live {
+    /// Progress for a terminal, nothing for a file.
+    pub(super) fn for_stderr() -> Self {
+        if oneshot::is_watched() { Self::Progress } else { Self::Nothing }
+    }
+}
+
 /// One run of each, all at one time.
-pub(super) async fn measure(assignments: &[Arc<Assignment>], watched: bool) -> Result<Vec<Row>, String> {
+pub(super) async fn measure(assignments: &[Arc<Assignment>], live: Live) -> Result<Vec<Row>, String> {
     let shared = oneshot::shared();
     let clock = shared.clock.clone();
     let engine = PingEngine::new(Arc::new(Lent::open()), shared)?;
     if let Some(drive) = engine.drive() {
         actix_rt::spawn(drive);
     }
-    let progress = watched.then(|| Rc::new(Progress::default()));
+    let progress = Rc::new(Progress::default());
     let time = clock.now().unix;
     let runs = assignments.iter().filter_map(|assignment| Some((assignment, assignment.job::<Job>()?))).map(|(assignment, job)| {
-        let (engine, progress) = (engine.clone(), progress.clone());
+        let engine = engine.clone();
+        let watcher = match live {
+            Live::Nothing => None,
+            Live::Progress => Some(progress.clone().watch(assignment, &job)),
+            Live::Answers => Some(answers_of(assignment)),
+        };
         async move {
             tokio::time::sleep(assignment.offset).await;
-            let finding = engine.measure(&job, progress.map(|progress| progress.watch(assignment, &job))).await;
+            let finding = engine.measure(&job, watcher).await;
             Row { series: assignment.series.clone(), time, fields: finding.into_fields(None) }
         }
     });
     let rows = join_all(runs).await;
-    if watched {
+    if live == Live::Progress {
         oneshot::overwrite("");
     }
     Ok(rows)
+}
+
+/// A line on stderr for each answer, to the nanosecond. Packets are numbered from 0, warm-up included.
+fn answers_of(assignment: &Assignment) -> Watcher {
+    let target = assignment.series.tag("target").unwrap_or_default().to_owned();
+    Rc::new(move |answered| {
+        let word = answered.rtt.map_or_else(|| "an error".to_owned(), |rtt| format!("{:.6} ms", millis(rtt)));
+        oneshot::tell(&format!("{target}: packet {}: {word}", answered.index));
+    })
 }
 
 /// A line on stderr that follows the replies as they come.
