@@ -18,9 +18,36 @@ pub struct Board(Arc<Mutex<Seen>>);
 
 #[derive(Default)]
 struct Seen {
-    last: BTreeMap<Series, Option<Row>>,
+    last: BTreeMap<Series, Option<Last>>,
     /// Skipped rows by reason.
     skipped: BTreeMap<&'static str, u64>,
+}
+
+/// What is shown of the last row of a series: there may be very many of them.
+struct Last {
+    time: Timestamp,
+    result: Option<Box<str>>,
+    error: Option<Box<str>>,
+    figures: Box<[(&'static str, f64)]>,
+}
+
+impl Last {
+    fn of(row: &Row) -> Self {
+        let text = |name: &str| match row.fields.get(name)? {
+            Value::Text(text) => Some(text.as_str().into()),
+            Value::Float(_) | Value::Integer(_) => None,
+        };
+        let figure = |(name, value): (&'static str, &Value)| match value {
+            Value::Float(figure) => Some((name, *figure)),
+            Value::Integer(_) | Value::Text(_) => None,
+        };
+        Self {
+            time: row.time,
+            result: text(RESULT.info().name),
+            error: text(ERROR.info().name),
+            figures: row.fields.iter().filter_map(figure).collect(),
+        }
+    }
 }
 
 impl Board {
@@ -41,7 +68,7 @@ impl Board {
             *board.skipped.entry(reason.name()).or_default() += 1;
         }
         if let Some(last) = board.last.get_mut(&row.series) {
-            *last = Some(row.clone());
+            *last = Some(Last::of(row));
         }
     }
 
@@ -52,7 +79,7 @@ impl Board {
 
     /// What is known of every series.
     pub fn series(&self, now: Timestamp) -> Vec<SeriesStatus> {
-        self.lock().last.iter().map(|(series, row)| SeriesStatus::of(series, row.as_ref(), now)).collect()
+        self.lock().last.iter().map(|(series, last)| SeriesStatus::of(series, last.as_ref(), now)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -88,22 +115,16 @@ pub struct SeriesStatus {
 }
 
 impl SeriesStatus {
-    fn of(series: &Series, row: Option<&Row>, now: Timestamp) -> Self {
-        let text = |name: &str| match row?.fields.get(name)? {
-            Value::Text(text) => Some(text.clone()),
-            _ => None,
-        };
-        let figure = |(name, value): (&'static str, &Value)| match value {
-            Value::Float(figure) => Some((name.to_string(), *figure)),
-            Value::Integer(_) | Value::Text(_) => None,
-        };
+    fn of(series: &Series, last: Option<&Last>, now: Timestamp) -> Self {
+        let owned = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+        let figures = |last: &Last| last.figures.iter().map(|(name, figure)| ((*name).to_owned(), *figure)).collect();
         Self {
             tags: series.tags().clone(),
-            time: row.map(|row| row.time.to_string()),
-            age_s: row.map(|row| now.since(row.time).as_secs_f64()),
-            result: text(RESULT.info().name),
-            error: text(ERROR.info().name),
-            figures: row.map(|row| row.fields.iter().filter_map(figure).collect()).unwrap_or_default(),
+            time: last.map(|last| last.time.to_string()),
+            age_s: last.map(|last| now.since(last.time).as_secs_f64()),
+            result: last.and_then(|last| owned(&last.result)),
+            error: last.and_then(|last| owned(&last.error)),
+            figures: last.map(figures).unwrap_or_default(),
         }
     }
 }

@@ -39,6 +39,35 @@ pub fn receive_drops(socket: impl AsFd) -> io::Result<u32> {
 /// How many messages one system call sends or reads at most.
 pub const BATCH: usize = 64;
 
+/// Which family's ICMP a raw socket speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Icmp {
+    /// ICMP.
+    V4,
+    /// ICMPv6.
+    V6,
+}
+
+/// Has the kernel give a raw ICMP socket messages of these types alone (of ICMP also those above 31). It looks at the type
+/// before it makes a copy for the socket, so what is not wanted costs next to nothing.
+pub fn hear_icmp(socket: impl AsFd, icmp: Icmp, types: &[u8]) -> io::Result<()> {
+    const ICMP_FILTER: libc::c_int = 1;
+    // One bit a type; those that are set are blocked.
+    let mut blocked = [u32::MAX; 8];
+    for kind in types {
+        blocked[usize::from(*kind >> 5)] &= !(1 << (*kind & 31));
+    }
+    let (level, words) = match icmp {
+        Icmp::V4 => (libc::SOL_RAW, 1),
+        Icmp::V6 => (libc::IPPROTO_ICMPV6, blocked.len()),
+    };
+    let length = libc::socklen_t::try_from(words * size_of::<u32>()).unwrap_or(0);
+    // SAFETY: the descriptor is open for the length of the borrow; the kernel reads `length` bytes from `blocked`, which has at
+    // least as many and outlives the call.
+    let status = unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, ICMP_FILTER, blocked.as_ptr().cast(), length) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A message to be sent: its bytes, where to (a `sockaddr`), and what goes beside it (control messages).
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {

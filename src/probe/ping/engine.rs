@@ -359,7 +359,7 @@ impl State {
         while allowance.is_left()
             && let Some(request) = self.session.next_send(now, || self.random.next_u64())
         {
-            allowance.spend(request.size);
+            allowance.spend(request.size, request.spacing);
             due.push(request);
         }
         for request in &due {
@@ -372,7 +372,7 @@ impl State {
         for number in 0..self.ports.len() {
             self.send_through(number, clock);
         }
-        self.pace.sent(now, due.len(), !allowance.is_left());
+        self.pace.sent(now, due.len(), &allowance);
     }
 
     /// Sends what waits for one port, in bursts that it allows.

@@ -9,13 +9,15 @@ use std::time::Duration;
 use crate::sys::BATCH;
 
 /// The longest that a packet waits for others to go with it.
-const LONGEST_TICK: Duration = Duration::from_millis(10);
+const LONGEST_TICK: Duration = Duration::from_millis(20);
 /// How many packets should go together.
-const BUNDLE: f64 = 32.0;
+const BUNDLE: f64 = 100.0;
 /// Packets a second up to which each goes out alone.
 const FEW: f64 = 250.0;
+/// The most packets of a burst.
+const MOST: usize = 2 * BATCH;
 /// From burst to burst when bursts are full and more is due.
-const HURRY: Duration = Duration::from_micros(500);
+const HURRY: Duration = Duration::from_millis(1);
 /// How long packets are counted before the rate is judged.
 const WINDOW: Duration = Duration::from_millis(250);
 /// What the kernel charges a small message in the receive buffer.
@@ -27,6 +29,8 @@ pub struct Pace {
     receive_buffer: usize,
     window: Duration,
     counted: u32,
+    /// The shortest time from packet to packet of the runs that sent since then.
+    spacing: Duration,
     /// From burst to burst; nothing if each packet goes out alone.
     tick: Duration,
     /// Nothing goes out before this.
@@ -38,6 +42,7 @@ pub struct Pace {
 pub struct Allowance {
     packets: usize,
     bytes: usize,
+    spacing: Duration,
 }
 
 impl Allowance {
@@ -46,8 +51,9 @@ impl Allowance {
         self.packets > 0 && self.bytes > 0
     }
 
-    /// A packet of this payload goes out: its transmit stamp and its reply come back.
-    pub fn spend(&mut self, payload: usize) {
+    /// A packet of this payload goes out, of a run with this spacing: its transmit stamp and its reply come back.
+    pub fn spend(&mut self, payload: usize, spacing: Duration) {
+        self.spacing = self.spacing.min(spacing);
         self.packets = self.packets.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(2 * MESSAGE + payload);
     }
@@ -56,23 +62,31 @@ impl Allowance {
 impl Pace {
     /// For sockets with at least such a receive buffer.
     pub fn new(receive_buffer: usize) -> Self {
-        Self { receive_buffer, window: Duration::ZERO, counted: 0, tick: Duration::ZERO, not_before: Duration::ZERO }
+        Self {
+            receive_buffer,
+            window: Duration::ZERO,
+            counted: 0,
+            spacing: Duration::MAX,
+            tick: Duration::ZERO,
+            not_before: Duration::ZERO,
+        }
     }
 
     /// What may go out now, if anything: one packet, and more as long as half of the receive buffer holds what comes back.
     pub fn allowance(&self, now: Duration) -> Option<Allowance> {
-        (now >= self.not_before).then(|| Allowance { packets: BATCH, bytes: (self.receive_buffer / 2).max(1) })
+        (now >= self.not_before).then(|| Allowance { packets: MOST, bytes: (self.receive_buffer / 2).max(1), spacing: Duration::MAX })
     }
 
-    /// So many went out; `more` if there were more to go.
-    pub fn sent(&mut self, now: Duration, count: usize, more: bool) {
+    /// So many went out, and this is left; nothing if there are more to go.
+    pub fn sent(&mut self, now: Duration, count: usize, left: &Allowance) {
         self.counted = self.counted.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        self.spacing = self.spacing.min(left.spacing);
         let passed = now.saturating_sub(self.window);
         if passed >= WINDOW {
-            self.tick = tick(f64::from(self.counted) / passed.as_secs_f64());
-            (self.window, self.counted) = (now, 0);
+            self.tick = tick(f64::from(self.counted) / passed.as_secs_f64(), self.spacing);
+            (self.window, self.counted, self.spacing) = (now, 0, Duration::MAX);
         }
-        self.not_before = now + if more { HURRY } else { self.tick };
+        self.not_before = now + if left.is_left() { self.tick } else { HURRY };
     }
 
     /// When to look at what is due at `due`.
@@ -81,9 +95,9 @@ impl Pace {
     }
 }
 
-/// From burst to burst at a rate of so many packets a second.
-fn tick(rate: f64) -> Duration {
-    if rate <= FEW { Duration::ZERO } else { LONGEST_TICK.min(Duration::from_secs_f64(BUNDLE / rate)) }
+/// From burst to burst at a rate of so many packets a second: often enough that each run can keep its spacing.
+fn tick(rate: f64, spacing: Duration) -> Duration {
+    if rate <= FEW { Duration::ZERO } else { LONGEST_TICK.min(spacing / 2).min(Duration::from_secs_f64(BUNDLE / rate)) }
 }
 
 #[cfg(test)]
@@ -97,20 +111,21 @@ mod tests {
         let mut pace = Pace::new(425_984);
         for n in 1..1000 {
             let now = MS * 5 * n;
-            assert!(pace.allowance(now).is_some() && pace.wake(now) == now);
-            pace.sent(now, 1, false);
+            let left = pace.allowance(now).unwrap();
+            assert_eq!(pace.wake(now), now);
+            pace.sent(now, 1, &left);
         }
     }
 
     #[test]
     fn many_packets_go_together() {
-        for (rate, bursts) in [(1_000, 100), (10_000, 312), (50_000, 1_562)] {
+        for (rate, bursts) in [(1_000, 50), (10_000, 100), (50_000, 500)] {
             let mut pace = Pace::new(425_984);
             let (mut now, mut sent, mut wakes) = (MS, 0, 0);
             while now < 10_000 * MS {
-                assert!(pace.allowance(now).is_some());
+                let left = pace.allowance(now).unwrap();
                 let due = u32::try_from(now.as_micros() * rate / 1_000_000).unwrap() - sent;
-                pace.sent(now, due as usize, false);
+                pace.sent(now, due as usize, &left);
                 sent += due;
                 // The first window is for counting.
                 wakes += u32::from(now > 2 * WINDOW);
@@ -118,14 +133,17 @@ mod tests {
             }
             assert!((bursts * 9..bursts * 12).contains(&wakes), "{wakes} wakes in 10 s at {rate} packets/s");
         }
-        assert_eq!(tick(250.0), Duration::ZERO);
-        assert_eq!(tick(251.0), 10 * MS);
+        assert_eq!(tick(250.0, MS), Duration::ZERO);
+        assert_eq!(tick(251.0, 1000 * MS), 20 * MS);
+        assert_eq!(tick(251.0, 10 * MS), 5 * MS);
     }
 
     #[test]
     fn what_is_too_much_for_one_burst_waits_a_moment() {
         let mut pace = Pace::new(425_984);
-        pace.sent(MS, BATCH, true);
+        let mut left = pace.allowance(MS).unwrap();
+        (0..MOST).for_each(|_| left.spend(56, MS));
+        pace.sent(MS, MOST, &left);
         assert!(pace.allowance(MS).is_none());
         assert_eq!(pace.wake(MS), MS + HURRY);
         assert!(pace.allowance(MS + HURRY).is_some());
@@ -137,11 +155,11 @@ mod tests {
             let mut allowance = Pace::new(buffer).allowance(MS).unwrap();
             let mut burst = 0;
             while allowance.is_left() {
-                allowance.spend(payload);
+                allowance.spend(payload, MS);
                 burst += 1;
             }
             let taken = (burst - 1) * (2 * MESSAGE + payload);
-            assert!((1..=BATCH).contains(&burst) && taken <= buffer / 2, "{burst} of {payload} in {buffer}");
+            assert!((1..=MOST).contains(&burst) && taken <= buffer / 2, "{burst} of {payload} in {buffer}");
         }
     }
 }

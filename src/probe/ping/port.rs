@@ -114,6 +114,8 @@ pub struct Port {
     sockets: Arc<Sockets>,
     channel: Channel,
     readiness: Readiness,
+    /// Something was sent, so answers are wanted.
+    hears: bool,
     unstamped: Unstamped,
     /// What the kernel had thrown away when it was last asked.
     drops: u32,
@@ -139,7 +141,7 @@ impl Port {
         let readiness = Readiness { socket: Rc::new(sys::watch(socket)?), errors, ready: Rc::default() };
         socket.stamp_from_zero()?;
         let (sockets, unstamped) = (Arc::clone(sockets), Unstamped::default());
-        Ok(Some(Self { sockets, channel, readiness, unstamped, drops, taken: 0, receive_buffer }))
+        Ok(Some(Self { sockets, channel, readiness, hears: false, unstamped, drops, taken: 0, receive_buffer }))
     }
 
     /// The channel.
@@ -178,7 +180,10 @@ impl Port {
 
     /// Sends packets in their order, up to [`BATCH`]; how many the kernel took. An error is of the first.
     pub fn send<'a>(&mut self, batch: impl Iterator<Item = (Outgoing<'a>, RunId, usize)> + Clone) -> io::Result<usize> {
-        let socket = self.socket().ok_or(io::ErrorKind::NotConnected)?;
+        let socket = self.sockets.get(self.channel).map_err(|_| io::ErrorKind::NotConnected)?;
+        if !std::mem::replace(&mut self.hears, true) {
+            socket.hear(true)?;
+        }
         let sent = sys::send_batch(socket, batch.clone().map(|(outgoing, ..)| outgoing))?;
         batch.take(sent).for_each(|(_, run, index)| self.unstamped.push(run, index));
         Ok(sent)

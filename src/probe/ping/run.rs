@@ -169,6 +169,9 @@ impl Flight {
     }
 }
 
+/// For how many packets more a run takes memory at a time, at least.
+const GROWTH: usize = 16;
+
 /// A run with its packets.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -198,7 +201,7 @@ pub(super) const SEQUENCES: usize = 1 << 16;
 impl Run {
     pub(super) fn new(spec: Spec, ident: u16, first_sequence: Option<u16>, now: Duration) -> Self {
         Self {
-            flights: Vec::with_capacity(spec.packets()),
+            flights: Vec::new(),
             spec,
             ident,
             first_sequence,
@@ -263,6 +266,10 @@ impl Run {
         let index = self.flights.len();
         let before = index.checked_sub(SEQUENCES).and_then(|before| self.flights.get(before));
         let key = self.key(index).filter(|_| before.is_none_or(|before| !before.is_open()));
+        if index == self.flights.capacity() {
+            // In steps: of ten thousand streams each is somewhere in the middle of its run.
+            self.flights.reserve_exact(GROWTH.max(index / 4).min(self.spec.packets() - index));
+        }
         self.flights.push(Flight { token, fate: Fate::Leaving });
         self.open += 1;
         self.last_send = now;

@@ -39,6 +39,8 @@ pub struct Request {
     pub token: u64,
     /// Bytes of payload.
     pub size: usize,
+    /// From packet to packet of the run.
+    pub spacing: Duration,
 }
 
 /// What the session counts beyond its runs.
@@ -128,7 +130,7 @@ impl Session {
             };
             let token = token();
             let (index, key) = run.depart(now, token);
-            let size = run.spec.size;
+            let Spec { size, spacing, .. } = run.spec;
             run.wake = run.next_wake();
             if run.is_all_sent() {
                 PeekMut::pop(entry);
@@ -138,7 +140,7 @@ impl Session {
                 drop(entry);
             }
             match key {
-                Some(key) => return Some(Request { run: id, index, key, token, size }),
+                Some(key) => return Some(Request { run: id, index, key, token, size, spacing }),
                 None => self.settle(id, now),
             }
         }

@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::filter;
 use super::packet::Family;
+use crate::sys::{self, Icmp};
 
 /// The receive buffer that is asked for; the kernel grants up to `net.core.rmem_max`.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -87,6 +88,17 @@ impl IcmpSocket {
         self.socket.recv_buffer_size()
     }
 
+    /// Has the kernel hand over replies and errors, or nothing: a raw socket that is not in use would get a copy of each
+    /// message all the same.
+    pub fn hear(&self, on: bool) -> io::Result<()> {
+        let (icmp, types): (_, &[u8]) = match (self.identity, self.family) {
+            (Identity::Datagram(_), _) => return Ok(()),
+            (Identity::Raw(_), Family::V4) => (Icmp::V4, &[0, 3, 11, 12]),
+            (Identity::Raw(_), Family::V6) => (Icmp::V6, &[1, 2, 3, 4, 129]),
+        };
+        sys::hear_icmp(self, icmp, if on { types } else { &[] })
+    }
+
     /// Asks for the kernel's time stamps at both ends. It numbers the packets that it sends from here on, from 0, and each
     /// transmit stamp has the number of its packet.
     pub fn stamp_from_zero(&self) -> io::Result<()> {
@@ -106,7 +118,9 @@ impl IcmpSocket {
             Family::V4 => filter::ipv4(bits),
             Family::V6 => filter::ipv6(bits),
         })?;
-        Self::ready(socket, channel, Identity::Raw(bits & filter::SOCKET_BITS))
+        let raw = Self::ready(socket, channel, Identity::Raw(bits & filter::SOCKET_BITS))?;
+        raw.hear(false)?;
+        Ok(raw)
     }
 
     fn datagram(channel: Channel) -> io::Result<Self> {
