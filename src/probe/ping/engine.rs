@@ -233,18 +233,17 @@ impl PingEngine {
                 self.0.lent.counted.lock().unwrap_or_else(PoisonError::into_inner).add(counted);
                 (state.session.wake().map(|due| state.pace.wake(due)), more)
             };
-            if more {
-                // A flood must not keep this thread from everything else.
+            if more || !self.wait(wake).await {
+                // Neither a flood nor more to send than can be sent must keep this thread from everything else.
                 tokio::task::yield_now().await;
-            } else {
-                self.wait(wake).await;
             }
         }
     }
 
-    /// Until something arrives, something is due, or a run was started.
-    async fn wait(&self, wake: Option<Duration>) {
+    /// Until something arrives, something is due, or a run was started; false if it need not wait.
+    async fn wait(&self, wake: Option<Duration>) -> bool {
         let Inner { clock, alarm, readiness, started, .. } = &*self.0;
+        let mut waited = false;
         let woken = poll_fn(|context| {
             started.waker.register(context.waker());
             // Each is asked, as each that is not ready has to wake this task.
@@ -253,7 +252,11 @@ impl PingEngine {
             for readiness in readiness {
                 ready |= readiness.poll(context).is_ready();
             }
-            if ready { Poll::Ready(()) } else { Poll::Pending }
+            if ready {
+                return Poll::Ready(waited);
+            }
+            waited = true;
+            Poll::Pending
         });
         let errors = async {
             match readiness.as_slice() {
@@ -263,11 +266,11 @@ impl PingEngine {
         };
         if readiness.iter().any(Readiness::has_errors) {
             tokio::select! {
-                () = woken => {}
-                () = errors => {}
+                waited = woken => waited,
+                () = errors => true,
             }
         } else {
-            woken.await;
+            woken.await
         }
     }
 }
@@ -372,7 +375,7 @@ impl State {
         for number in 0..self.ports.len() {
             self.send_through(number, clock);
         }
-        self.pace.sent(now, due.len(), &allowance);
+        self.pace.sent(clock.mono(), due.len(), &allowance);
     }
 
     /// Sends what waits for one port, in bursts that it allows.
