@@ -252,6 +252,28 @@ fn so_has_one_that_was_read_when_its_run_should_long_have_ended() {
     assert!(errors.iter().all(|error| (-0.2..=0.2).contains(error)), "{errors:?}");
 }
 
+/// (T6) Slots come due at the moment at which the process goes on, so it has more to do than to read what is there.
+#[test]
+fn replies_that_came_while_the_process_stood_still_are_read_before_anything_is_judged() {
+    let targets = targets(60);
+    let settings = "interval = \"1s\"\ncount = 1\nspacing = \"10ms\"\ntimeout = \"800ms\"";
+    let (namespace, responder, home) = bed(&targets, &rule("delays = ['300ms']"), settings);
+    let running = home.start_in(&namespace);
+    rows_of_each(&home, targets.len(), 1);
+    for round in 0..short_or_long(4, 20) {
+        running.signal(Signal::SIGSTOP);
+        // How long it stands still, not what is waited for.
+        thread::sleep(Duration::from_millis(1500));
+        running.signal(Signal::SIGCONT);
+        rows_of_each(&home, targets.len(), 2 + round);
+    }
+    running.stop();
+    responder.stop();
+    let rows = home.probe_rows();
+    let wrong: Vec<_> = rows.iter().filter(|row| !["ok", "skipped"].contains(&row.text("result"))).collect();
+    assert!(wrong.is_empty(), "{} of {}, such as {:?}", wrong.len(), rows.len(), wrong[0]);
+}
+
 /// (T6)
 #[test]
 fn slots_that_passed_while_the_process_stood_still_are_told_and_not_made_up_for() {

@@ -224,7 +224,7 @@ impl PingEngine {
                 let mut state = self.0.state.borrow_mut();
                 // What was over before the reading began is over: every reply until then has been read.
                 let now = self.0.clock.mono();
-                let more = state.listen(&self.0.clock);
+                let more = state.listen(&self.0.clock, now);
                 state.send_due(&self.0.clock);
                 if !more {
                     state.finish(now);
@@ -320,11 +320,17 @@ impl Engine for PingEngine {
 }
 
 impl State {
-    /// Reads what has arrived; true if there may be more.
-    fn listen(&mut self, clock: &Clock) -> bool {
+    /// Reads what has arrived; true if there may be more. Where a run is to be judged every port is read, as the event loop may
+    /// not have come round since something arrived.
+    fn listen(&mut self, clock: &Clock, now: Duration) -> bool {
         let mut more = false;
         let Self { session, ports, inbox, waiting, overflow_told, .. } = self;
-        for port in ports.iter_mut().filter(|port| port.take_ready()) {
+        let judging = session.is_any_over(now);
+        for port in ports {
+            let wanted = port.take_ready() || (judging && port.hears());
+            if !wanted {
+                continue;
+            }
             understand_errors(session, waiting, port, inbox, clock);
             let family = port.family();
             let mut batches = 0;
@@ -342,6 +348,7 @@ impl State {
                 understand_errors(session, waiting, port, inbox, clock);
             }
             more |= batches == A_TURN;
+            port.doubtful().for_each(|(run, index)| session.forget_stamp(run, index));
             if let Some(dropped) = port.overflowed() {
                 session.overflow(on_channel(waiting, port.channel()));
                 let now = clock.mono();
@@ -382,26 +389,27 @@ impl State {
     fn send_through(&mut self, number: usize, clock: &Clock) {
         let Self { session, ports, inbox, waiting, parcels, .. } = self;
         let (port, parcels) = (&mut ports[number], &mut parcels[number]);
-        let (mut at, mut tried) = (0, false);
+        let (mut at, mut tried, at_once) = (0, false, port.burst());
         while at < parcels.len() {
-            let burst = &parcels[at..parcels.len().min(at + port.burst())];
+            let burst = &parcels[at..parcels.len().min(at + at_once)];
             let now = clock.now();
             let departure = Departure { mono: now.mono, wall: now.unix };
-            let error = match port.send(burst.iter().map(Parcel::outgoing)) {
-                Ok(sent) => {
-                    burst[..sent].iter().for_each(|parcel| session.sent(&parcel.request, departure));
-                    (at, tried) = (at + sent, false);
-                    continue;
-                }
-                Err(error) => error,
-            };
-            understand_errors(session, waiting, port, inbox, clock);
-            if !std::mem::replace(&mut tried, true) && port.is_worth_another_try(&error) {
-                continue;
+            let outcome = port.send(burst.iter().map(Parcel::outgoing));
+            let sent = *outcome.as_ref().unwrap_or(&0);
+            burst[..sent].iter().for_each(|parcel| session.sent(&parcel.request, departure));
+            if sent < burst.len() {
+                // The kernel may have numbered the packet that it did not send.
+                understand_errors(session, waiting, port, inbox, clock);
+                port.number_anew().for_each(|(run, index)| session.forget_stamp(run, index));
             }
-            port.number_anew().for_each(|(run, index)| session.forget_stamp(run, index));
-            session.refused(&parcels[at].request, port::name_of(&error), now.mono);
-            (at, tried) = (at + 1, false);
+            match outcome {
+                Ok(sent) => (at, tried) = (at + sent, false),
+                Err(error) if !tried && port.is_worth_another_try(&error) => tried = true,
+                Err(error) => {
+                    session.refused(&parcels[at].request, port::name_of(&error), now.mono);
+                    (at, tried) = (at + 1, false);
+                }
+            }
         }
         parcels.clear();
     }
@@ -427,6 +435,9 @@ fn understand_errors(session: &mut Session, waiting: &HashMap<RunId, Waiting>, p
             Told::Undelivered(from, error, quoted) => tell(waiting, session.icmp_error(from, error, quoted, now)),
         }
     });
+    if port.is_out_of_step() {
+        port.number_anew().for_each(|(run, index)| session.forget_stamp(run, index));
+    }
 }
 
 /// An ICMP message.

@@ -77,6 +77,9 @@ pub enum Told {
     Undelivered(IpAddr, IcmpError, Key),
 }
 
+/// The kernel has numbered more packets than it sent.
+struct OutOfStep;
+
 /// The packets that wait for their transmit stamps.
 #[derive(Debug, Default)]
 struct Unstamped {
@@ -95,12 +98,17 @@ impl Unstamped {
     }
 
     /// Which packet has this number.
-    fn take(&mut self, number: u32) -> Option<(RunId, usize)> {
-        let packet = self.packets.get_mut(number.wrapping_sub(self.first) as usize)?.take();
+    fn take(&mut self, number: u32) -> Result<Option<(RunId, usize)>, OutOfStep> {
+        let place = number.wrapping_sub(self.first);
+        let Some(packet) = self.packets.get_mut(place as usize) else {
+            // Of a packet that nobody waits for any more, or of one that was not sent yet.
+            return if place.cast_signed() < 0 { Ok(None) } else { Err(OutOfStep) };
+        };
+        let packet = packet.take();
         while let Some(None) = self.packets.front() {
             self.drop_first();
         }
-        packet
+        Ok(packet)
     }
 
     fn drop_first(&mut self) {
@@ -117,8 +125,14 @@ pub struct Port {
     /// Something was sent, so answers are wanted.
     hears: bool,
     unstamped: Unstamped,
+    /// The error queue was not read to its end.
+    more_errors: bool,
+    /// The kernel's numbers are not those of the packets any more.
+    out_of_step: bool,
     /// What the kernel had thrown away when it was last asked.
     drops: u32,
+    /// What it had thrown away by the last turn, which took too little to believe it.
+    suspected: u32,
     /// Receive buffer that the messages of this turn had taken, by estimate.
     taken: usize,
     receive_buffer: usize,
@@ -129,19 +143,29 @@ impl Port {
     /// engine before this one is thrown away.
     pub fn open(sockets: &Arc<Sockets>, channel: Channel, inbox: &mut Inbox) -> io::Result<Option<Self>> {
         let Ok(socket) = sockets.get(channel) else { return Ok(None) };
-        for queue in [Queue::Messages, Queue::Errors] {
-            for _ in 0..A_TURN {
-                if inbox.read(socket, queue)? {
-                    break;
-                }
-            }
+        for queue in [Queue::Errors, Queue::Messages] {
+            // A read may report an error of an earlier packet, and read on the next time.
+            let all = |inbox: &mut Inbox| inbox.read(socket, queue).unwrap_or(false);
+            let _ = (0..A_TURN).any(|_| all(inbox));
         }
         let (drops, receive_buffer) = (sys::receive_drops(socket)?, socket.receive_buffer()?);
         let errors = matches!(socket.identity(), Identity::Datagram(_));
         let readiness = Readiness { socket: Rc::new(sys::watch(socket)?), errors, ready: Rc::default() };
         socket.stamp_from_zero()?;
         let (sockets, unstamped) = (Arc::clone(sockets), Unstamped::default());
-        Ok(Some(Self { sockets, channel, readiness, hears: false, unstamped, drops, taken: 0, receive_buffer }))
+        Ok(Some(Self {
+            sockets,
+            channel,
+            readiness,
+            hears: false,
+            unstamped,
+            more_errors: false,
+            out_of_step: false,
+            drops,
+            suspected: 0,
+            taken: 0,
+            receive_buffer,
+        }))
     }
 
     /// The channel.
@@ -164,8 +188,14 @@ impl Port {
     }
 
     /// Whether there may be something to read, now that somebody asks.
-    pub fn take_ready(&self) -> bool {
-        self.readiness.ready.take() || !self.unstamped.packets.is_empty()
+    pub fn take_ready(&mut self) -> bool {
+        let more_errors = std::mem::take(&mut self.more_errors);
+        self.readiness.ready.take() || more_errors || !self.unstamped.packets.is_empty()
+    }
+
+    /// Whether answers may come: something was sent.
+    pub fn hears(&self) -> bool {
+        self.hears
     }
 
     /// How much the receive buffer holds.
@@ -181,8 +211,9 @@ impl Port {
     /// Sends packets in their order, up to [`BATCH`]; how many the kernel took. An error is of the first.
     pub fn send<'a>(&mut self, batch: impl Iterator<Item = (Outgoing<'a>, RunId, usize)> + Clone) -> io::Result<usize> {
         let socket = self.sockets.get(self.channel).map_err(|_| io::ErrorKind::NotConnected)?;
-        if !std::mem::replace(&mut self.hears, true) {
+        if !self.hears {
             socket.hear(true)?;
+            self.hears = true;
         }
         let sent = sys::send_batch(socket, batch.clone().map(|(outgoing, ..)| outgoing))?;
         batch.take(sent).for_each(|(_, run, index)| self.unstamped.push(run, index));
@@ -196,10 +227,11 @@ impl Port {
         datagram || matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOBUFS | Errno::EAGAIN))
     }
 
-    /// Reads a batch of messages, and gives whether that was all; `hear` gets each.
+    /// Reads a batch of messages, and gives whether that was all; `hear` gets each. If not, the port stays ready.
     pub fn read(&mut self, inbox: &mut Inbox, mut hear: impl FnMut(Heard<'_>)) -> bool {
         let Ok(socket) = self.sockets.get(self.channel) else { return true };
-        let all = or_nothing(inbox.read(socket, Queue::Messages));
+        let all = or_again(inbox.read(socket, Queue::Messages));
+        self.readiness.ready.set(!all);
         for incoming in inbox.iter() {
             self.taken += MESSAGE + incoming.message.len();
             hear(wire::message(socket, &incoming));
@@ -207,19 +239,19 @@ impl Port {
         all
     }
 
-    /// Reads the error queue to its end.
+    /// Reads the error queue to its end; if that is far away, the port stays ready.
     pub fn read_errors(&mut self, inbox: &mut Inbox, mut hear: impl FnMut(Told)) {
         let Ok(socket) = self.sockets.get(self.channel) else { return };
-        loop {
-            let all = or_nothing(inbox.read(socket, Queue::Errors));
+        for _ in 0..A_TURN {
+            let all = or_again(inbox.read(socket, Queue::Errors));
             for incoming in inbox.iter() {
                 self.taken += MESSAGE;
                 match wire::error(socket, &incoming) {
-                    Heard::Transmitted { number, at } => {
-                        if let Some((run, index)) = self.unstamped.take(number) {
-                            hear(Told::Left(run, index, at));
-                        }
-                    }
+                    Heard::Transmitted { number, at } => match self.unstamped.take(number) {
+                        Ok(Some((run, index))) => hear(Told::Left(run, index, at)),
+                        Ok(None) => {}
+                        Err(OutOfStep) => self.out_of_step = true,
+                    },
                     Heard::Undelivered { from, error, quoted: Some(quoted) } => hear(Told::Undelivered(from, error, quoted)),
                     Heard::Undelivered { quoted: None, .. } | Heard::Message { .. } | Heard::Noise => {}
                 }
@@ -228,18 +260,36 @@ impl Port {
                 return;
             }
         }
+        self.more_errors = true;
+    }
+
+    /// The packets whose stamps may be lost: the kernel throws stamps away without a word when the receive buffer is nearly
+    /// full, as it was if this turn took a good part of it.
+    pub fn doubtful(&self) -> impl Iterator<Item = (RunId, usize)> {
+        let nearly_full = self.taken >= self.receive_buffer / 4;
+        self.unstamped.packets.iter().flatten().copied().filter(move |_| nearly_full)
+    }
+
+    /// Whether the kernel's numbers have to begin anew.
+    pub fn is_out_of_step(&self) -> bool {
+        self.out_of_step
     }
 
     /// Whether the receive buffer has overflowed since the last call, and by how many packets. To be called after each turn
     /// of reading.
     ///
     /// The kernel counts packets with a bad checksum as well, so its figure is believed only if the buffer can have been full:
-    /// if this turn took a good part of it.
+    /// if this turn took a good part of it, or the next does, as this process may have stood still just before it asked.
     pub fn overflowed(&mut self) -> Option<u32> {
         let taken = std::mem::take(&mut self.taken);
         let now = self.socket().and_then(|socket| sys::receive_drops(socket).ok())?;
         let more = now.wrapping_sub(std::mem::replace(&mut self.drops, now));
-        (more > 0 && taken >= self.receive_buffer / 4).then_some(more)
+        let before = std::mem::take(&mut self.suspected);
+        if taken < self.receive_buffer / 4 {
+            self.suspected = more;
+            return None;
+        }
+        Some(before.saturating_add(more)).filter(|dropped| *dropped > 0)
     }
 
     /// Has the kernel number packets anew, as whether it numbered one that it then refused cannot be told. Gives the packets
@@ -248,19 +298,42 @@ impl Port {
         if let Some(Err(error)) = self.socket().map(IcmpSocket::stamp_from_zero) {
             tracing::debug!(%error, "transmit stamps are off");
         }
+        self.out_of_step = false;
         std::mem::take(&mut self.unstamped).packets.into_iter().flatten()
     }
 }
 
-/// A read can also report the error of an earlier packet; the error queue tells of it in full.
-fn or_nothing(outcome: io::Result<bool>) -> bool {
+/// A read can also report the error of an earlier packet, of which the error queue tells in full, instead of reading.
+fn or_again(outcome: io::Result<bool>) -> bool {
     outcome.unwrap_or_else(|error| {
         tracing::debug!(%error, "icmp socket reports an error");
-        true
+        false
     })
 }
 
 /// `EPERM: Operation not permitted`.
 pub fn name_of(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::ping::run::Spec;
+    use crate::probe::ping::session::Session;
+    use std::time::Duration;
+
+    #[test]
+    fn a_number_that_no_packet_has_yet_shows_that_the_kernel_counts_otherwise() {
+        let peer = "192.0.2.1".parse().unwrap();
+        let spec = Spec { peer, count: 1, warmup: 0, spacing: Duration::ZERO, timeout: Duration::ZERO, size: 8 };
+        let run = Session::new().start(Duration::ZERO, spec, 1, 1);
+        let mut unstamped = Unstamped::default();
+        (0..3).for_each(|index| unstamped.push(run, index));
+        assert!(matches!(unstamped.take(1), Ok(Some((_, 1)))));
+        assert!(matches!(unstamped.take(0), Ok(Some((_, 0)))), "stamps of other interfaces may come first");
+        assert!(matches!(unstamped.take(1), Ok(None)), "it has its stamp already");
+        assert_eq!(unstamped.packets.len(), 1);
+        assert!(unstamped.take(3).is_err(), "only 0, 1 and 2 were sent");
+    }
 }

@@ -307,6 +307,8 @@ impl Run {
     /// The kernel's transmit stamp. One that contradicts the clocks of this process is not believed.
     pub(super) fn transmitted(&mut self, index: usize, at: Timestamp, now: Duration) {
         let Some(flying) = self.flights.get_mut(index).and_then(Flight::flying) else { return };
+        // It left, whatever is to be thought of the stamp.
+        flying.stamp_expected = false;
         let passed = now.saturating_sub(Duration::from_nanos(flying.mono));
         let latest = flying.wall.plus(passed + STAMP_TOLERANCE);
         if !flying.stamped && (flying.wall.minus(STAMP_TOLERANCE)..=latest).contains(&at) {
@@ -347,7 +349,7 @@ impl Run {
 
     /// Somebody says that a packet could not be delivered. Whether that is news.
     pub(super) fn undelivered(&mut self, index: usize, error: IcmpError, from: IpAddr) -> bool {
-        let news = self.flights.get(index).is_some_and(Flight::is_open);
+        let news = matches!(self.flights.get(index), Some(Flight { fate: Fate::Flying(_), .. }));
         if news {
             let place = self.icmp_errors.len() as u32;
             self.icmp_errors.push((error, from));

@@ -146,6 +146,11 @@ impl Session {
         }
     }
 
+    /// Whether a run may be over at `now`, so that everything that has arrived is to be read.
+    pub fn is_any_over(&self, now: Duration) -> bool {
+        self.ends.peek().is_some_and(|Reverse((at, _))| *at <= now)
+    }
+
     /// The next run that was over at `now`; call until it says nothing, and only when everything that had arrived by then was
     /// told.
     pub fn next_finished(&mut self, now: Duration) -> Option<(RunId, Tally)> {
