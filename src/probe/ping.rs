@@ -3,8 +3,9 @@
 //! The promise: a round-trip time is from the kernel's stamps, at both ends where it gives them; loss is what the network
 //! lost, told apart from what this host did not send or read, and from what somebody said could not be delivered.
 //!
-//! [`session`] with its [`run`]s decides and [`engine`] does, at the [`pace`] that the host can bear; [`packet`] and [`control`] know
-//! the bytes, [`wire`] what the kernel says with them; [`socket`] and [`port`] are the sockets, [`report`] makes the row.
+//! [`session`] with its [`run`]s of [`flight`]s decides; [`engine`] and its [`exchange`] act, at the [`pace`] that the host can
+//! bear. [`packet`] and [`control`] know the bytes, [`wire`] what the kernel says with them; [`socket`] and [`port`] are the
+//! sockets, [`report`] makes the row.
 
 use std::sync::Arc;
 
@@ -14,7 +15,9 @@ use crate::settings::KeyProblem;
 
 pub mod control;
 pub mod engine;
+pub mod exchange;
 pub mod filter;
+pub mod flight;
 pub mod pace;
 pub mod packet;
 pub mod port;

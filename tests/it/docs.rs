@@ -10,8 +10,9 @@ use qosd::config::{self, Config, Env};
 use qosd::influxdb::line::line;
 use qosd::measurement::{FieldInfo, FieldType, Row};
 use qosd::mesh::{self, collector};
+use qosd::probe::ping::flight::Stamps;
 use qosd::probe::ping::report::finding;
-use qosd::probe::ping::run::{Stamps, Tally};
+use qosd::probe::ping::run::Tally;
 use qosd::probe::{COMMON_FIELDS, KINDS, Naming, Outcome, Skip};
 use qosd::vitals;
 

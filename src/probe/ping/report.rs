@@ -156,7 +156,7 @@ fn meaning(error: IcmpError) -> Outcome {
 mod tests {
     use super::*;
     use crate::measurement::Value;
-    use crate::probe::ping::run::Stamps;
+    use crate::probe::ping::flight::Stamps;
     use std::time::Duration;
 
     const ADDRESS: &str = "192.0.2.1";

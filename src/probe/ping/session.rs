@@ -13,8 +13,9 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::flight::{Arrival, Departure};
 use super::packet::{self, IcmpError, Key, PayloadCheck};
-use super::run::{Arrival, Departure, Run, SEQUENCES, Spec, Tally};
+use super::run::{Run, SEQUENCES, Spec, Tally};
 use crate::clock::Timestamp;
 
 /// How long a run stays open after its last answer, so that duplicates of it are seen.

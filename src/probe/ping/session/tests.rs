@@ -1,8 +1,8 @@
 //! The session against scripted networks.
 
 use super::*;
+use crate::probe::ping::flight::Stamps;
 use crate::probe::ping::packet::Family;
-use crate::probe::ping::run::Stamps;
 use proptest::prelude::*;
 
 const MS: Duration = Duration::from_millis(1);
