@@ -223,8 +223,36 @@ pub struct Series(Arc<Identity>);
 
 #[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Identity {
-    measurement: String,
-    tags: BTreeMap<String, String>,
+    measurement: Box<str>,
+    tags: Tags,
+}
+
+/// Keys and values, sorted by key, each key once. A host with ten thousand series has as many of these, so they are kept small.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Tags(Box<[(Box<str>, Box<str>)]>);
+
+impl Tags {
+    fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        let place = self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
+        self.0.get(place).map(|(_, value)| &**value)
+    }
+}
+
+impl FromIterator<(String, String)> for Tags {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(tags: I) -> Self {
+        let sorted: BTreeMap<String, String> = tags.into_iter().collect();
+        Self(sorted.into_iter().map(|(key, value)| (key.into_boxed_str(), value.into_boxed_str())).collect())
+    }
+}
+
+impl Serialize for Tags {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
 }
 
 impl Series {
@@ -232,7 +260,7 @@ impl Series {
     pub fn new<K: Into<String>, V: Into<String>>(measurement: impl Into<String>, tags: impl IntoIterator<Item = (K, V)>) -> Self {
         let tags =
             tags.into_iter().map(|(key, value)| (key.into(), value.into())).filter(|(_, value): &(String, String)| !value.is_empty());
-        Self(Arc::new(Identity { measurement: measurement.into(), tags: tags.collect() }))
+        Self(Arc::new(Identity { measurement: measurement.into().into_boxed_str(), tags: tags.collect() }))
     }
 
     /// The measurement.
@@ -241,13 +269,13 @@ impl Series {
     }
 
     /// The tags, sorted by key.
-    pub fn tags(&self) -> &BTreeMap<String, String> {
-        &self.0.tags
+    pub fn tags(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.tags.iter()
     }
 
     /// The value of a tag.
     pub fn tag(&self, key: &str) -> Option<&str> {
-        self.0.tags.get(key).map(String::as_str)
+        self.0.tags.get(key)
     }
 
     /// The identity as one line of text, the same for equal series and for no others: a JSON array of measurement and tags.
@@ -294,7 +322,7 @@ impl Serialize for Row {
         let mut map = serializer.serialize_map(Some(4))?;
         map.serialize_entry("measurement", self.series.measurement())?;
         map.serialize_entry("time", &self.time.to_string())?;
-        map.serialize_entry("tags", self.series.tags())?;
+        map.serialize_entry("tags", &self.series.0.tags)?;
         map.serialize_entry("fields", &self.fields)?;
         map.end()
     }

@@ -119,7 +119,7 @@ impl SeriesStatus {
         let owned = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
         let figures = |last: &Last| last.figures.iter().map(|(name, figure)| ((*name).to_owned(), *figure)).collect();
         Self {
-            tags: series.tags().clone(),
+            tags: series.tags().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             time: last.map(|last| last.time.to_string()),
             age_s: last.map(|last| now.since(last.time).as_secs_f64()),
             result: last.and_then(|last| owned(&last.result)),

@@ -231,7 +231,7 @@ impl<'a> Reader<'a> {
     fn same_series(&mut self, key: &str, assignments: &[Arc<Assignment>], known: &mut HashMap<Series, String>) {
         for assignment in assignments {
             let Some(other) = known.insert(assignment.series.clone(), key.to_owned()) else { continue };
-            let tags = assignment.series.tags().iter().map(|(tag, value)| format!("{tag}={value}")).collect::<Vec<_>>().join(", ");
+            let tags = assignment.series.tags().map(|(tag, value)| format!("{tag}={value}")).collect::<Vec<_>>().join(", ");
             let who = if other == key { "two targets make".to_owned() } else { format!("makes, as {other} does,") };
             let message = format!("{who} the series {tags}; give one of them a name or a tag of its own");
             self.report(key, vec![KeyProblem::new("", message)]);

@@ -277,7 +277,7 @@ mod tests {
             prop_assert_eq!(&parsed.measurement, &name(&measurement, Place::Measurement).unwrap_or("_".to_owned()));
             prop_assert_eq!(parsed.time, nanos.to_string());
             for (key, value) in parsed.tags {
-                prop_assert!(row.series.tags().iter().any(|(k, v)| name(k, Place::Within).as_ref() == Some(&key) && name(v, Place::Within).as_ref() == Some(&value)));
+                prop_assert!(row.series.tags().any(|(k, v)| name(k, Place::Within).as_ref() == Some(&key) && name(v, Place::Within).as_ref() == Some(&value)));
             }
             for (key, value) in parsed.fields {
                 prop_assert!(row.fields.iter().any(|(k, v)| name(k, Place::Within).as_ref() == Some(&key) && written(v) == value));

@@ -119,7 +119,7 @@ fn select(reader: &mut Reader, filter: &Filter) -> Result<Selection, JournalErro
             *wanted
         } else {
             let series = reader.series(place.series)?.filter(|known| filter.wants(&known.series));
-            selection.tags.extend(series.iter().flat_map(|known| known.series.tags().keys().cloned()));
+            selection.tags.extend(series.iter().flat_map(|known| known.series.tags().map(|(key, _)| key.to_owned())));
             *wanted.entry(place.series).or_insert(series.is_some())
         };
         if wanted {

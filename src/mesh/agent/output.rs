@@ -274,12 +274,7 @@ mod tests {
     #[test]
     fn what_was_kept_under_another_name_is_posted_under_the_present_one() {
         let before = row("mesh", "b", "ipv4", 1, pinged(1, &[1]));
-        let tags = before
-            .series
-            .tags()
-            .clone()
-            .into_iter()
-            .map(|(key, value)| if key == "source" { (key, "old".to_owned()) } else { (key, value) });
+        let tags = before.series.tags().map(|(key, value)| (key, if key == "source" { "old" } else { value }));
         let renamed = Row { series: crate::measurement::Series::new(QOS_METRICS, tags), ..before.clone() };
         assert_eq!(posts(&[renamed]), posts(&[before]));
     }

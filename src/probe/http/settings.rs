@@ -305,7 +305,7 @@ mod tests {
         };
         assert_eq!(*job, expected);
         assert_eq!((all[0].schedule.interval(), all[0].longest), (Duration::from_mins(1), Duration::from_secs(32)));
-        let tags: Vec<_> = all[0].series.tags().iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let tags: Vec<_> = all[0].series.tags().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(tags, ["family=ipv4", "kind=http", "probe=portal", "source=rome-1", "target=192.0.2.1"]);
     }
 

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;
 
 use super::flight::{Arrival, Departure};
@@ -135,7 +135,7 @@ impl State {
         let Some(mut allowance) = self.pace.allowance(now) else { return };
         let mut due = Vec::new();
         while allowance.is_left()
-            && let Some(request) = self.session.next_send(now, || self.random.next_u64())
+            && let Some(request) = self.session.next_send(now)
         {
             allowance.spend(request.size, request.spacing);
             due.push(request);

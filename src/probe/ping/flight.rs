@@ -51,21 +51,14 @@ impl Stamps {
     }
 }
 
-/// A packet of a run. A host with ten thousand streams has half a million of them in memory, so it is kept small.
-#[derive(Debug)]
-pub(super) struct Flight {
-    /// What makes a reply to it ours.
-    pub(super) token: u64,
-    pub(super) fate: Fate,
-}
-
-/// What became of a packet.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What became of a packet. A host with ten thousand streams has half a million of these in memory, of which few are on their
+/// way, so what is needed only then is kept elsewhere.
+#[derive(Debug, PartialEq)]
 pub(super) enum Fate {
     /// It is being sent.
     Leaving,
     /// It left, and nothing came back yet.
-    Flying(Flying),
+    Flying(Box<Flying>),
     Replied {
         /// Nanoseconds.
         rtt: u64,
@@ -97,16 +90,16 @@ pub(super) struct Flying {
     pub(super) damaged: bool,
 }
 
-impl Flight {
-    /// Whether it has no fate yet.
+impl Fate {
+    /// Whether it is not known yet.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.fate, Fate::Leaving | Fate::Flying(_))
+        matches!(self, Self::Leaving | Self::Flying(_))
     }
 
     /// As long as it is on its way.
     pub(super) fn flying(&mut self) -> Option<&mut Flying> {
-        match &mut self.fate {
-            Fate::Flying(flying) => Some(flying),
+        match self {
+            Self::Flying(flying) => Some(flying),
             _ => None,
         }
     }

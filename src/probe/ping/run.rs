@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::flight::{Arrival, Departure, Fate, Flight, Flying, Stamps};
+use super::flight::{Arrival, Departure, Fate, Flying, Stamps};
 use super::packet::{IcmpError, Key};
 use crate::clock::{Timestamp, nanos};
 
@@ -77,7 +77,7 @@ pub(super) struct Run {
     pub(super) wake: Duration,
     start: Duration,
     last_send: Duration,
-    flights: Vec<Flight>,
+    fates: Vec<Fate>,
     /// How many packets have no fate yet.
     open: usize,
     highest_replied: Option<usize>,
@@ -95,7 +95,7 @@ pub(super) const SEQUENCES: usize = 1 << 16;
 impl Run {
     pub(super) fn new(spec: Spec, ident: u16, first_sequence: Option<u16>, now: Duration) -> Self {
         Self {
-            flights: Vec::new(),
+            fates: Vec::new(),
             spec,
             ident,
             first_sequence,
@@ -115,7 +115,7 @@ impl Run {
 
     /// Whether every packet was sent, or tried to be.
     pub(super) fn is_all_sent(&self) -> bool {
-        self.flights.len() == self.spec.packets()
+        self.fates.len() == self.spec.packets()
     }
 
     /// Whether every packet was sent and has its fate.
@@ -128,15 +128,10 @@ impl Run {
         self.highest_replied.is_some()
     }
 
-    /// A packet so far.
-    pub(super) fn flight(&self, index: usize) -> Option<&Flight> {
-        self.flights.get(index)
-    }
-
     /// The packets without a fate, with their numbers.
-    pub(super) fn open_flights(&self) -> impl Iterator<Item = (Key, &Flight)> {
-        let open = self.flights.iter().enumerate().filter(|(_, flight)| flight.is_open());
-        open.filter_map(|(index, flight)| Some((self.key(index)?, flight)))
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = (usize, Key)> {
+        let open = self.fates.iter().enumerate().filter(|(_, fate)| fate.is_open());
+        open.filter_map(|(index, _)| Some((index, self.key(index)?)))
     }
 
     /// The sequence numbers that its packets may take: from which, and how many.
@@ -147,7 +142,7 @@ impl Run {
     /// The last packet that went out under a sequence number.
     pub(super) fn index_of(&self, sequence: u16) -> Option<usize> {
         let first = usize::from(sequence.wrapping_sub(self.first_sequence?));
-        let rounds = self.flights.len().checked_sub(first + 1)? / SEQUENCES;
+        let rounds = self.fates.len().checked_sub(first + 1)? / SEQUENCES;
         Some(first + rounds * SEQUENCES)
     }
 
@@ -156,15 +151,15 @@ impl Run {
     }
 
     /// The next packet goes out now; its index and numbers. Without numbers it cannot, which is its fate then.
-    pub(super) fn depart(&mut self, now: Duration, token: u64) -> (usize, Option<Key>) {
-        let index = self.flights.len();
-        let before = index.checked_sub(SEQUENCES).and_then(|before| self.flights.get(before));
+    pub(super) fn depart(&mut self, now: Duration) -> (usize, Option<Key>) {
+        let index = self.fates.len();
+        let before = index.checked_sub(SEQUENCES).and_then(|before| self.fates.get(before));
         let key = self.key(index).filter(|_| before.is_none_or(|before| !before.is_open()));
-        if index == self.flights.capacity() {
+        if index == self.fates.capacity() {
             // In steps: of ten thousand streams each is somewhere in the middle of its run.
-            self.flights.reserve_exact(GROWTH.max(index / 4).min(self.spec.packets() - index));
+            self.fates.reserve_exact(GROWTH.max(index / 4).min(self.spec.packets() - index));
         }
-        self.flights.push(Flight { token, fate: Fate::Leaving });
+        self.fates.push(Fate::Leaving);
         self.open += 1;
         self.last_send = now;
         if key.is_none() {
@@ -179,15 +174,16 @@ impl Run {
         if self.is_all_sent() {
             return self.last_send + self.spec.timeout;
         }
-        (self.start + self.spec.spacing * self.flights.len() as u32).max(self.last_send + self.spec.spacing / 2)
+        (self.start + self.spec.spacing * self.fates.len() as u32).max(self.last_send + self.spec.spacing / 2)
     }
 
     /// A packet has left.
     pub(super) fn departed(&mut self, index: usize, departure: Departure) {
         let Departure { mono, wall } = departure;
-        if let Some(flight) = self.flights.get_mut(index) {
+        if let Some(fate) = self.fates.get_mut(index) {
             let mono = nanos(mono).unsigned_abs();
-            flight.fate = Fate::Flying(Flying { mono, wall, stamped: false, stamp_expected: true, overflowed: false, damaged: false });
+            let flying = Flying { mono, wall, stamped: false, stamp_expected: true, overflowed: false, damaged: false };
+            *fate = Fate::Flying(Box::new(flying));
         }
     }
 
@@ -200,7 +196,7 @@ impl Run {
 
     /// The kernel's transmit stamp of a packet.
     pub(super) fn transmitted(&mut self, index: usize, at: Timestamp, now: Duration) {
-        if let Some(flying) = self.flights.get_mut(index).and_then(Flight::flying) {
+        if let Some(flying) = self.fates.get_mut(index).and_then(Fate::flying) {
             flying.left_at(at, now);
         }
     }
@@ -208,17 +204,19 @@ impl Run {
     /// A genuine reply to a packet; its round-trip time, unless it is a duplicate or comes after an error.
     pub(super) fn replied(&mut self, index: usize, arrival: Arrival) -> Option<Duration> {
         let counted = self.is_counted(index);
-        let flying = match self.flights.get(index)?.fate {
-            Fate::Flying(flying) => flying,
+        let (rtt, stamps, stamped) = match self.fates.get(index)? {
+            Fate::Flying(flying) => {
+                let (rtt, stamps) = flying.round_trip(arrival);
+                (rtt, stamps, flying.stamped)
+            }
             Fate::Replied { .. } => {
                 self.duplicates += u64::from(counted);
                 return None;
             }
             Fate::Leaving | Fate::IcmpError(_) | Fate::LocalError(_) => return None,
         };
-        let (rtt, stamps) = flying.round_trip(arrival);
         let late = rtt > self.spec.timeout;
-        self.settle(index, Fate::Replied { rtt: nanos(rtt).unsigned_abs(), late, stamped: flying.stamped });
+        self.settle(index, Fate::Replied { rtt: nanos(rtt).unsigned_abs(), late, stamped });
         self.reordered += u64::from(counted && self.highest_replied.is_some_and(|highest| index < highest));
         self.highest_replied = self.highest_replied.max(Some(index));
         if counted {
@@ -230,14 +228,14 @@ impl Run {
 
     /// A damaged reply to a packet.
     pub(super) fn damaged(&mut self, index: usize) {
-        if let Some(flying) = self.flights.get_mut(index).and_then(Flight::flying) {
+        if let Some(flying) = self.fates.get_mut(index).and_then(Fate::flying) {
             flying.damaged = true;
         }
     }
 
     /// Somebody says that a packet could not be delivered. Whether that is news.
     pub(super) fn undelivered(&mut self, index: usize, error: IcmpError, from: IpAddr) -> bool {
-        let news = matches!(self.flights.get(index), Some(Flight { fate: Fate::Flying(_), .. }));
+        let news = matches!(self.fates.get(index), Some(Fate::Flying(_)));
         if news {
             let place = self.icmp_errors.len() as u32;
             self.icmp_errors.push((error, from));
@@ -248,14 +246,14 @@ impl Run {
 
     /// Replies to whatever is in flight may have been thrown away by this host.
     pub(super) fn overflowed(&mut self) {
-        for flying in self.flights.iter_mut().filter_map(Flight::flying) {
+        for flying in self.fates.iter_mut().filter_map(Fate::flying) {
             flying.overflowed = true;
         }
     }
 
     /// The transmit stamp of a packet may never be told.
     pub(super) fn forget_stamp(&mut self, index: usize) {
-        if let Some(flying) = self.flights.get_mut(index).and_then(Flight::flying) {
+        if let Some(flying) = self.fates.get_mut(index).and_then(Fate::flying) {
             flying.stamp_expected = false;
         }
     }
@@ -263,23 +261,24 @@ impl Run {
     /// The fates. Where the kernel stamps the packets of a run, an unanswered one without a stamp never left: a queue of
     /// this host has thrown it away without a word.
     pub(super) fn into_tally(self) -> Tally {
-        let is_stamped = |flight: &Flight| match flight.fate {
-            Fate::Flying(Flying { stamped, .. }) | Fate::Replied { stamped, .. } => stamped,
+        let is_stamped = |fate: &Fate| match fate {
+            Fate::Flying(flying) => flying.stamped,
+            Fate::Replied { stamped, .. } => *stamped,
             Fate::Leaving | Fate::IcmpError(_) | Fate::LocalError(_) => false,
         };
-        let stamps = self.flights.iter().any(is_stamped);
+        let stamps = self.fates.iter().any(is_stamped);
         let (duplicates, reordered, ttl) = (self.duplicates, self.reordered, self.ttl);
         let mut tally = Tally { duplicates, reordered, ttl, stamps: self.stamps, ..Tally::default() };
-        for flight in self.flights.into_iter().skip(self.spec.warmup as usize) {
+        for fate in self.fates.into_iter().skip(self.spec.warmup as usize) {
             tally.sent += 1;
-            match flight.fate {
+            match fate {
                 Fate::Replied { late: true, .. } => tally.late += 1,
                 Fate::Replied { rtt, .. } => tally.rtts.push(Duration::from_nanos(rtt)),
                 Fate::IcmpError(place) => tally.icmp_errors.extend(self.icmp_errors.get(place as usize)),
                 Fate::LocalError(place) => tally.local_errors.extend(self.local_errors.get(place as usize).cloned()),
-                Fate::Flying(Flying { damaged: true, .. }) => tally.corrupt += 1,
-                Fate::Flying(Flying { overflowed: true, .. }) => tally.local_drops += 1,
-                Fate::Flying(Flying { stamped: false, stamp_expected: true, .. }) if stamps => {
+                Fate::Flying(flying) if flying.damaged => tally.corrupt += 1,
+                Fate::Flying(flying) if flying.overflowed => tally.local_drops += 1,
+                Fate::Flying(flying) if stamps && !flying.stamped && flying.stamp_expected => {
                     tally.local_errors.push(NEVER_LEFT.to_owned());
                 }
                 Fate::Flying(_) | Fate::Leaving => tally.silent += 1,
@@ -293,9 +292,9 @@ impl Run {
     }
 
     fn settle(&mut self, index: usize, fate: Fate) {
-        if let Some(flight) = self.flights.get_mut(index) {
-            self.open -= usize::from(flight.is_open());
-            flight.fate = fate;
+        if let Some(before) = self.fates.get_mut(index) {
+            self.open -= usize::from(before.is_open());
+            *before = fate;
         }
     }
 }

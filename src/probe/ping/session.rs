@@ -1,4 +1,6 @@
-//! What is in flight, what a reply means, and what to do next. Pure: time, tokens and packets are arguments.
+//! What is in flight, what a reply means, and what to do next. Pure: time and packets are arguments.
+//!
+//! What makes a reply ours is its token, a keyed hash of run and index: nobody else can tell it, and nobody has to keep it.
 //!
 //! The shell reads the clock, tells the session everything that has arrived, and only then asks for the runs that were over
 //! at the time it had read: so a reply that was in time is never taken for lost because this host was slow. What is to be
@@ -10,6 +12,7 @@
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -81,7 +84,10 @@ type Agenda = BinaryHeap<Reverse<(Duration, RunId)>>;
 /// All runs in flight on one thread.
 #[derive(Debug, Default)]
 pub struct Session {
-    runs: HashMap<RunId, Run>,
+    /// The key of the tokens.
+    tokens: RandomState,
+    /// Boxed, as a table keeps much room that is empty.
+    runs: HashMap<RunId, Box<Run>>,
     /// The runs to a peer under an identifier: nearly always one.
     routes: HashMap<(IpAddr, u16), Vec<RunId>>,
     sends: Agenda,
@@ -105,7 +111,7 @@ impl Session {
         let id = RunId(self.last_run);
         let first_sequence = self.free_sequences(&spec, ident, first_sequence);
         self.routes.entry((spec.peer, ident)).or_default().push(id);
-        self.runs.insert(id, Run::new(spec, ident, first_sequence, now));
+        self.runs.insert(id, Box::new(Run::new(spec, ident, first_sequence, now)));
         self.sends.push(Reverse((now, id)));
         id
     }
@@ -120,8 +126,8 @@ impl Session {
         [&self.sends, &self.ends].into_iter().filter_map(|agenda| agenda.peek().map(|Reverse((at, _))| *at)).min()
     }
 
-    /// The next request that is due; call until it says nothing. `token` draws a number that nobody can guess.
-    pub fn next_send(&mut self, now: Duration, mut token: impl FnMut() -> u64) -> Option<Request> {
+    /// The next request that is due; call until it says nothing.
+    pub fn next_send(&mut self, now: Duration) -> Option<Request> {
         loop {
             let mut entry = self.sends.peek_mut().filter(|entry| entry.0.0 <= now)?;
             let id = entry.0.1;
@@ -129,8 +135,7 @@ impl Session {
                 PeekMut::pop(entry);
                 continue;
             };
-            let token = token();
-            let (index, key) = run.depart(now, token);
+            let (index, key) = run.depart(now);
             let Spec { size, spacing, .. } = run.spec;
             run.wake = run.next_wake();
             if run.is_all_sent() {
@@ -141,7 +146,7 @@ impl Session {
                 drop(entry);
             }
             match key {
-                Some(key) => return Some(Request { run: id, index, key, token, size, spacing }),
+                Some(key) => return Some(Request { run: id, index, key, token: self.token(id, index), size, spacing }),
                 None => self.settle(id, now),
             }
         }
@@ -161,8 +166,8 @@ impl Session {
                 continue;
             }
             let run = self.take(id)?;
-            for (key, flight) in run.open_flights() {
-                self.remember(key, flight.token, run.spec.size);
+            for (index, key) in run.unanswered() {
+                self.remember(key, self.token(id, index), run.spec.size);
             }
             return Some((id, run.into_tally()));
         }
@@ -196,8 +201,9 @@ impl Session {
             self.stray_reply(key, payload);
             return None;
         };
+        let token = self.token(id, index);
         let run = self.runs.get_mut(&id)?;
-        match packet::check_payload(run.flight(index)?.token, run.spec.size, payload) {
+        match packet::check_payload(token, run.spec.size, payload) {
             PayloadCheck::Foreign => self.counters.forged += 1,
             PayloadCheck::Corrupt => run.damaged(index),
             PayloadCheck::Genuine => {
@@ -223,7 +229,7 @@ impl Session {
     /// The receive buffer of the socket of these runs overflowed: whatever is in flight there may have been answered.
     pub fn overflow(&mut self, runs: impl IntoIterator<Item = RunId>) {
         for run in runs {
-            self.runs.get_mut(&run).into_iter().for_each(Run::overflowed);
+            self.runs.get_mut(&run).into_iter().for_each(|run| run.overflowed());
         }
     }
 
@@ -237,6 +243,10 @@ impl Session {
     /// What was counted since the last call.
     pub fn take_counters(&mut self) -> Counters {
         std::mem::take(&mut self.counters)
+    }
+
+    fn token(&self, run: RunId, index: usize) -> u64 {
+        self.tokens.hash_one((run, index))
     }
 
     /// The run and the packet that have these numbers.
@@ -270,7 +280,7 @@ impl Session {
         }
     }
 
-    fn take(&mut self, id: RunId) -> Option<Run> {
+    fn take(&mut self, id: RunId) -> Option<Box<Run>> {
         let run = self.runs.remove(&id)?;
         let route = (run.spec.peer, run.ident);
         if let Some(others) = self.routes.get_mut(&route) {

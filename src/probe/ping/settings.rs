@@ -317,7 +317,7 @@ mod tests {
         assert_eq!((job.count, job.spacing, job.timeout, job.size), (5, Duration::from_millis(200), Duration::from_secs(1), 56));
         assert_eq!((job.warmup, job.ttl, job.traffic_class, job.whole), (0, None, None, false));
         assert_eq!(all[0].schedule.interval(), Duration::from_mins(1));
-        let tags: Vec<_> = all[0].series.tags().iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let tags: Vec<_> = all[0].series.tags().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(tags, ["family=ipv4", "kind=ping", "probe=core", "source=rome-1", "target=192.0.2.1"]);
     }
 

@@ -37,7 +37,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(job.tests, [test(Protocol::Tcp), test(Protocol::Udp(10_000_000))]);
     assert_eq!((job.port, job.time()), (5201, Duration::from_secs(20)));
     assert_eq!(all[0].schedule.interval(), Duration::from_hours(1));
-    let tags: Vec<_> = all[0].series.tags().iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let tags: Vec<_> = all[0].series.tags().map(|(key, value)| format!("{key}={value}")).collect();
     assert_eq!(tags, ["family=ipv4", "kind=iperf3", "probe=core", "source=rome-1", "target=192.0.2.1"]);
     assert_eq!(job.load, "iperf3/core/192.0.2.1");
 }

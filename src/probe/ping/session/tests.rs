@@ -19,8 +19,8 @@ enum Step {
     Finished(Tally),
 }
 
-fn poll(session: &mut Session, now: Duration, token: impl FnMut() -> u64) -> Option<Step> {
-    let send = session.next_send(now, token).map(Step::Send);
+fn poll(session: &mut Session, now: Duration) -> Option<Step> {
+    let send = session.next_send(now).map(Step::Send);
     send.or_else(|| session.next_finished(now).map(|(_, tally)| Step::Finished(tally)))
 }
 
@@ -34,7 +34,6 @@ type Network = dyn Fn(usize) -> Vec<Duration>;
 struct Bed {
     session: Session,
     now: Duration,
-    tokens: u64,
     /// Replies on their way, and the packets they answer.
     due: Vec<(Duration, Request)>,
     sent_at: Vec<Duration>,
@@ -42,7 +41,7 @@ struct Bed {
 
 impl Bed {
     fn new() -> Self {
-        Self { session: Session::new(), now: 1000 * MS, tokens: 0, due: Vec::new(), sent_at: Vec::new() }
+        Self { session: Session::new(), now: 1000 * MS, due: Vec::new(), sent_at: Vec::new() }
     }
 
     fn wall(at: Duration) -> Timestamp {
@@ -65,12 +64,7 @@ impl Bed {
                     self.reply(&request, at);
                 }
             }
-            let tokens = &mut self.tokens;
-            let step = poll(&mut self.session, self.now, || {
-                *tokens += 1;
-                *tokens
-            });
-            match step {
+            match poll(&mut self.session, self.now) {
                 Some(Step::Finished(tally)) => return tally,
                 Some(Step::Send(request)) => {
                     self.session.sent(&request, left(self.now));
@@ -110,7 +104,7 @@ fn after_a_stall_nothing_bursts() {
     let mut sends = Vec::new();
     let mut now = Duration::ZERO;
     while sends.len() < 10 {
-        while let Some(Step::Send(request)) = poll(&mut session, now, || 1) {
+        while let Some(Step::Send(request)) = poll(&mut session, now) {
             session.sent(&request, left(now));
             sends.push(now);
         }
@@ -166,13 +160,13 @@ fn warm_up_packets_count_for_nothing() {
 fn an_error_settles_a_packet_at_once() {
     let mut session = Session::new();
     session.start(Duration::ZERO, spec(1), 7, 0);
-    let Some(Step::Send(request)) = poll(&mut session, Duration::ZERO, || 1) else { panic!("nothing sent") };
+    let Some(Step::Send(request)) = poll(&mut session, Duration::ZERO) else { panic!("nothing sent") };
     session.sent(&request, left(Duration::ZERO));
     let error = IcmpError { family: Family::V4, icmp_type: 3, code: 1 };
     let router: IpAddr = "10.0.0.1".parse().unwrap();
     assert!(session.icmp_error(router, error, Key { sequence: 99, ..request.key }, MS).is_none(), "somebody else's packet");
     assert!(session.icmp_error(router, error, request.key, MS).is_some());
-    let Some(Step::Finished(tally)) = poll(&mut session, MS, || 1) else { panic!("still waiting") };
+    let Some(Step::Finished(tally)) = poll(&mut session, MS) else { panic!("still waiting") };
     assert_eq!(tally.icmp_errors, [(error, router)]);
 }
 
@@ -180,9 +174,9 @@ fn an_error_settles_a_packet_at_once() {
 fn what_the_host_did_not_send_is_not_loss_and_is_not_waited_for() {
     let mut session = Session::new();
     session.start(Duration::ZERO, spec(1), 7, 0);
-    let Some(Step::Send(request)) = poll(&mut session, Duration::ZERO, || 1) else { panic!("nothing sent") };
+    let Some(Step::Send(request)) = poll(&mut session, Duration::ZERO) else { panic!("nothing sent") };
     session.refused(&request, "EPERM".to_owned(), Duration::ZERO);
-    let Some(Step::Finished(tally)) = poll(&mut session, Duration::ZERO, || 1) else { panic!("still waiting") };
+    let Some(Step::Finished(tally)) = poll(&mut session, Duration::ZERO) else { panic!("still waiting") };
     assert_eq!((tally.sent, tally.silent, tally.local_errors), (1, 0, vec!["EPERM".to_owned()]));
 }
 
@@ -190,7 +184,7 @@ fn what_the_host_did_not_send_is_not_loss_and_is_not_waited_for() {
 fn a_forged_or_damaged_reply_is_not_believed() {
     let mut session = Session::new();
     session.start(Duration::ZERO, spec(1), 7, 0);
-    let Some(Step::Send(request)) = poll(&mut session, Duration::ZERO, || 1) else { panic!("nothing sent") };
+    let Some(Step::Send(request)) = poll(&mut session, Duration::ZERO) else { panic!("nothing sent") };
     session.sent(&request, left(Duration::ZERO));
     let arrival = Arrival { mono: MS, wall: Bed::wall(MS), wire: None, ttl: None };
     let genuine = packet::echo_request(Family::V4, 7, 0, request.token, 56)[packet::ICMP_HEADER..].to_vec();
@@ -200,7 +194,7 @@ fn a_forged_or_damaged_reply_is_not_believed() {
     damaged[55] ^= 1;
     assert!(session.reply(request.key, &damaged, arrival).is_none());
     assert!(session.reply(request.key, &genuine, arrival).is_some(), "the true one still counts");
-    let Some(Step::Finished(tally)) = poll(&mut session, 100 * MS, || 1) else { panic!("still waiting") };
+    let Some(Step::Finished(tally)) = poll(&mut session, 100 * MS) else { panic!("still waiting") };
     assert_eq!((tally.rtts.len(), tally.corrupt, tally.stamps), (1, 0, Some(Stamps::User)));
     assert_eq!(session.take_counters(), Counters { forged: 1, unmatched: 1, late_after_close: 0 });
 }
@@ -209,12 +203,12 @@ fn a_forged_or_damaged_reply_is_not_believed() {
 fn measured(transmitted: Option<Timestamp>, arrival: Arrival) -> (Duration, Stamps) {
     let mut session = Session::new();
     let run = session.start(MS, spec(1), 7, 0);
-    let request = session.next_send(MS, || 1).unwrap();
+    let request = session.next_send(MS).unwrap();
     session.sent(&request, Departure { mono: MS, wall: Timestamp::from_nanos(WALL) });
     if let Some(at) = transmitted {
         session.transmitted(run, 0, at, 2 * MS);
     }
-    let genuine = packet::echo_request(Family::V4, 7, 0, 1, 56);
+    let genuine = packet::echo_request(Family::V4, 7, 0, request.token, 56);
     session.reply(request.key, &genuine[packet::ICMP_HEADER..], arrival).unwrap();
     let (_, tally) = session.next_finished(Duration::from_secs(1)).unwrap();
     (tally.rtts[0], tally.stamps.unwrap())
@@ -240,7 +234,7 @@ fn runs_to_one_peer_under_one_identifier_share_no_sequence_number() {
     session.start(Duration::ZERO, spec(1), 7, 0);
     session.start(Duration::ZERO, spec(1), 7, 0);
     let mut keys = Vec::new();
-    while let Some(Step::Send(request)) = poll(&mut session, Duration::ZERO, || 1) {
+    while let Some(Step::Send(request)) = poll(&mut session, Duration::ZERO) {
         keys.push(request.key.sequence);
     }
     assert_eq!(keys, [0, 1]);
@@ -253,7 +247,7 @@ fn the_numbers_of_a_long_run_wrap_around_and_none_is_in_flight_twice() {
     session.start(Duration::ZERO, long, 7, 65_000);
     let requests: Vec<Request> = (0..70_000_u32)
         .map(|n| {
-            let request = session.next_send(10 * MS * n, || u64::from(n));
+            let request = session.next_send(10 * MS * n);
             request.inspect(|request| session.sent(request, left(10 * MS * n)))
         })
         .map_while(|request| request)
@@ -272,7 +266,7 @@ fn runs_that_share_an_identifier_find_their_own_packets() {
     assert_eq!(session.runs[&second].sequences(), Some((1, 3)));
     let mut owners = Vec::new();
     for now in [Duration::ZERO, 10 * MS, 20 * MS] {
-        while let Some(request) = session.next_send(now, || 1) {
+        while let Some(request) = session.next_send(now) {
             session.sent(&request, left(now));
             owners.push((request.run, session.find(request.key).unwrap()));
         }
@@ -288,9 +282,9 @@ fn runs_that_share_an_identifier_find_their_own_packets() {
 fn a_reply_that_was_damaged_is_the_fate_of_its_packet_if_no_other_comes() {
     let mut session = Session::new();
     session.start(Duration::ZERO, spec(1), 7, 0);
-    let request = session.next_send(Duration::ZERO, || 1).unwrap();
+    let request = session.next_send(Duration::ZERO).unwrap();
     session.sent(&request, left(Duration::ZERO));
-    let mut damaged = packet::echo_request(Family::V4, 7, 0, 1, 56)[packet::ICMP_HEADER..].to_vec();
+    let mut damaged = packet::echo_request(Family::V4, 7, 0, request.token, 56)[packet::ICMP_HEADER..].to_vec();
     damaged[20] ^= 1;
     session.reply(request.key, &damaged, Arrival { mono: MS, wall: Bed::wall(MS), wire: None, ttl: None });
     let (_, tally) = session.next_finished(100 * MS).unwrap();
@@ -301,10 +295,10 @@ fn a_reply_that_was_damaged_is_the_fate_of_its_packet_if_no_other_comes() {
 fn what_this_host_threw_away_is_not_loss() {
     let mut session = Session::new();
     let run = session.start(Duration::ZERO, spec(1), 7, 0);
-    let Some(Step::Send(request)) = poll(&mut session, Duration::ZERO, || 1) else { panic!("nothing sent") };
+    let Some(Step::Send(request)) = poll(&mut session, Duration::ZERO) else { panic!("nothing sent") };
     session.sent(&request, left(Duration::ZERO));
     session.overflow([run]);
-    let Some(Step::Finished(tally)) = poll(&mut session, 100 * MS, || 1) else { panic!("still waiting") };
+    let Some(Step::Finished(tally)) = poll(&mut session, 100 * MS) else { panic!("still waiting") };
     assert_eq!((tally.local_drops, tally.silent), (1, 0));
 }
 
@@ -313,14 +307,14 @@ fn half_stamped(forget: bool) -> Tally {
     let mut session = Session::new();
     let run = session.start(Duration::ZERO, spec(2), 7, 0);
     for now in [Duration::ZERO, 10 * MS] {
-        let Some(Step::Send(request)) = poll(&mut session, now, || 1) else { panic!("nothing sent") };
+        let Some(Step::Send(request)) = poll(&mut session, now) else { panic!("nothing sent") };
         session.sent(&request, left(now));
     }
     session.transmitted(run, 0, Bed::wall(MS), 20 * MS);
     if forget {
         (0..2).for_each(|index| session.forget_stamp(run, index));
     }
-    let Some(Step::Finished(tally)) = poll(&mut session, Duration::from_secs(1), || 1) else { panic!("still waiting") };
+    let Some(Step::Finished(tally)) = poll(&mut session, Duration::from_secs(1)) else { panic!("still waiting") };
     tally
 }
 
