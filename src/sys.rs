@@ -260,6 +260,16 @@ fn lower(resource: Resource, limit: u64) -> nix::Result<()> {
     setrlimit(resource, limit.min(soft), limit.min(hard))
 }
 
+/// Gives memory that was freed back to the system. What is freed in one thread is otherwise kept for that thread: reading a large
+/// config would cost its peak for as long as the process lives.
+pub fn return_freed_memory() {
+    // SAFETY: glibc's malloc_trim may be called at any time by any thread, and touches only memory that nobody has.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

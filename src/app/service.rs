@@ -21,6 +21,7 @@ use crate::supervisor::actor::{Drain, MOST_ABANDONED, Notice, ProvokeIn, Supervi
 use crate::supervisor::guard::{Guarded, install_panic_hook};
 use crate::supervisor::policy::Policy;
 use crate::supervisor::{Exit, Fault};
+use crate::sys;
 use crate::systemd::{self, Systemd};
 use crate::telemetry::Telemetry;
 use crate::vitals;
@@ -188,6 +189,7 @@ impl Service {
         }
         self.systemd.ready(&self.parts.summary());
         tracing::info!(series = self.parts.planner.now().len(), "qosd is ready");
+        sys::return_freed_memory();
         match self.main_loop().await {
             Turn::Stop(signal) => {
                 tracing::info!(signal, "qosd stops");
@@ -280,6 +282,7 @@ impl Service {
                 if let Some(telemetry) = &self.telemetry {
                     telemetry.follow(&log);
                 }
+                sys::return_freed_memory();
                 self.systemd.ready(&self.parts.summary());
             }
             Err(problem) => self.systemd.ready(&format!("reload refused: {}", problem.lines().next().unwrap_or_default())),
