@@ -101,8 +101,11 @@ impl Store {
             store.follow(before).map_err(failed("following another file"))?;
             return Ok(store);
         }
-        if !schema::checkpoint(&store.conn).map_err(failed("emptying the write-ahead file"))? {
-            return Err(JournalError::Held);
+        let emptied = schema::checkpoint(&store.conn).map_err(failed("emptying the write-ahead file"));
+        if !matches!(emptied, Ok(true)) {
+            // Closing would try the same again, on the handle that failed.
+            store.close_untrusted();
+            return Err(emptied.err().unwrap_or(JournalError::Held));
         }
         let lost = before.tip.0.saturating_sub(store.tip.0);
         if lost > 0 {
