@@ -43,6 +43,9 @@ const QUEUE: usize = 100_000;
 /// How long the journal may take to make the last rows durable.
 const LAST_COMMIT: Duration = Duration::from_millis(600);
 
+/// How long to wait before the missed slots are asked for again.
+const ACCOUNT_AGAIN: Duration = Duration::from_secs(1);
+
 /// What a service is started with.
 #[derive(Clone)]
 pub struct Options {
@@ -52,6 +55,14 @@ pub struct Options {
     pub env: Env,
     /// The kinds of probe that there are.
     pub kinds: &'static [&'static dyn AnyKind],
+}
+
+/// How a service began.
+enum Begun {
+    /// What was missed is told.
+    Accounted,
+    /// What was missed until then is still to be told.
+    Unaccounted(Moment),
 }
 
 /// Why a service did not start.
@@ -196,13 +207,39 @@ impl Parts {
         Child::new("iperf3_server", policy, Placement::OwnThread, move || Ok(iperf3::server::Server::new(parts.clone())))
     }
 
-    /// Accounts for the time in which no qosd ran, then notes what is scheduled from now on.
-    async fn account_for_absence(&self) -> Result<(), StartError> {
+    /// Accounts for the time in which no qosd ran, then notes what is scheduled from now on. Without a journal, slots begin all
+    /// the same, and the rest is for [`Parts::account_later`].
+    async fn begin(&self) -> Begun {
+        let now = self.clock.now();
+        let accounted = self.account_for_absence(now).await;
+        if let Err(error) = &accounted {
+            tracing::warn!(%error, "what was missed while no qosd ran is told later");
+            self.journal.account_later();
+            self.planner.note();
+        }
+        // The ledgers go on where the account of the missed slots ends: the actors are not there yet.
+        let plan = self.planner.now();
+        for (kind, ledger) in &self.ledgers {
+            let own: Vec<_> = plan.iter().filter(|assignment| assignment.kind == *kind).cloned().collect();
+            lock(ledger).assign(&own, now);
+        }
+        accounted.map_or(Begun::Unaccounted(now), |()| Begun::Accounted)
+    }
+
+    /// Once the journal can be read, what was missed until `started` is told.
+    async fn account_later(&self, started: Moment) {
+        self.journal.readable().await;
+        while let Err(error) = self.account_for_absence(started).await {
+            tracing::debug!(%error, "what was missed while no qosd ran cannot be told yet");
+            tokio::time::sleep(ACCOUNT_AGAIN).await;
+        }
+    }
+
+    async fn account_for_absence(&self, now: Moment) -> Result<(), JournalError> {
         for output in self.outputs.borrow().clone().iter() {
             // Before the first row: a new output starts now.
             self.journal.output(&output.name, output.replay).await?;
         }
-        let now = self.clock.now();
         let missed = self.journal.missed(now.unix).await?;
         if !missed.slots.is_empty() || missed.gap.is_some() {
             tracing::warn!(slots = missed.slots.len(), gap = ?missed.gap, "slots were missed while no qosd ran");
@@ -211,15 +248,9 @@ impl Parts {
         let gap = missed.gap.map(|gap| vitals::gap(&lock(&self.config).agent.name, gap));
         self.journal.append(missed.slots.into_iter().map(skipped).chain(gap).collect());
         self.planner.note();
-        // The ledgers go on where the account of the missed slots ends: the actors are not there yet.
-        let plan = self.planner.now();
-        for (kind, ledger) in &self.ledgers {
-            let own: Vec<_> = plan.iter().filter(|assignment| assignment.kind == *kind).cloned().collect();
-            let mut ledger = lock(ledger);
-            if let Some((_, time)) = missed.newest.iter().max_by_key(|(_, time)| *time) {
-                ledger.used_until(*time, now.unix);
-            }
-            ledger.assign(&own, now);
+        self.journal.accounted();
+        if let Some((_, time)) = missed.newest.iter().max_by_key(|(_, time)| *time) {
+            self.ledgers.iter().for_each(|(_, ledger)| lock(ledger).used_until(*time, now.unix));
         }
         Ok(())
     }

@@ -28,12 +28,17 @@
 //!
 //! # When the disk fails
 //!
-//! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 5 s. A handle whose sync failed is not used again:
-//! see `Store::reopen`. Rows of others wait in the ring, too, with their receipts, and have half of it at most: who sent them
+//! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 2 s. So it is at the start, too: a folder that is
+//! read-only, full or not there stops no measuring. Only one that is in use by another qosd, or a file of a later version, is
+//! refused. A handle whose sync failed is not used again: see `Store::reopen`.
+//!
+//! A commit counts only if its file is still found where it was. One that was taken away is made anew, positions go on above
+//! those that were used, and the rows that went with it are counted. Where a file system was unmounted, it is waited for.
+//! Rows of others wait in the ring, too, with their receipts, and have half of it at most: who sent them
 //! is told that they are not durable, and what he sends again is found to be the same when the disk is back.
 
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -44,10 +49,9 @@ use crate::probe::schedule::Schedule;
 use acknowledged::Acknowledged;
 pub use error::JournalError;
 use error::failed;
-use inbox::{Inbox, RING};
+use inbox::{Inbox, RING, Start};
 use receipt::Waiting;
 pub use receipt::{Fate, Fates, Receipt};
-use store::Store;
 use thread::{Done, Engine, Question, Shared, held};
 
 pub mod acknowledged;
@@ -123,6 +127,8 @@ pub struct Stats {
     pub dropped_memory: u64,
     /// Rows dropped undelivered because the file reached its cap.
     pub dropped_size: u64,
+    /// Rows that were in a file that was taken away.
+    pub dropped_gone: u64,
     /// Rows set aside because their checksum did not match.
     pub damaged: u64,
     /// Receipts in the file.
@@ -159,25 +165,15 @@ pub struct Missed {
 }
 
 impl Journal {
-    /// Opens or makes the journal `dir/journal.sqlite3`.
+    /// Opens or makes the journal `dir/journal.sqlite3`. If the disk does not have it now, rows wait in memory until it does:
+    /// [`Stats::failing`] says why, and [`Journal::readable`] waits for it. Fails if it is another's, or of a later version.
     pub fn open(dir: &Path, settings: Settings, clock: Clock, mode: Mode) -> Result<Self, JournalError> {
         Self::with_ring(dir, settings, clock, mode, RING)
     }
 
     fn with_ring(dir: &Path, settings: Settings, clock: Clock, mode: Mode, ring: usize) -> Result<Self, JournalError> {
-        let owned = folder::own(dir)?;
-        let store = Store::open(&owned.file, settings.max_size)?;
-        let shared = Arc::new(Shared {
-            inbox: Mutex::new(Inbox::new(settings, store.outputs()?, ring)),
-            wake: Condvar::new(),
-            tip: watch::Sender::new(store.tip()),
-            stats: Mutex::default(),
-            reader: Mutex::new(None),
-            previous: store.previous()?,
-            clock,
-            owned,
-        });
-        let engine = Engine::new(Arc::clone(&shared), store);
+        let shared = Arc::new(Shared::new(dir, settings, clock, ring));
+        let engine = Engine::start(Arc::clone(&shared))?;
         let runner = match mode {
             Mode::Inline => Runner::Inline(Box::new(Mutex::new(engine))),
             Mode::Threaded => {
@@ -188,6 +184,12 @@ impl Journal {
             }
         };
         Ok(Self(Arc::new(Handle { shared, runner })))
+    }
+
+    /// Waits until the file was read: at once, unless the disk did not have it at the start.
+    pub async fn readable(&self) {
+        // The sender lives as long as this handle.
+        let _ = self.0.shared.readable.subscribe().wait_for(|readable| *readable).await;
     }
 
     /// Takes new settings from a reload.
@@ -241,12 +243,17 @@ impl Journal {
         Ok(found.rows)
     }
 
-    /// What an output has acknowledged; a new one starts at the tip, or `replay` back.
+    /// What an output has acknowledged; a new one starts at the tip, or `replay` back. Fails while the file was never read.
     pub async fn output(&self, name: &str, replay: Option<Duration>) -> Result<Acknowledged, JournalError> {
-        if let Some(acknowledged) = self.change(|inbox, now| inbox.output(name, now)) {
+        let (known, start) = self.change(|inbox, now| (inbox.output(name, now), inbox.start(name)));
+        if let Some(acknowledged) = known {
             return Ok(acknowledged);
         }
-        let mut start = *self.0.shared.tip.borrow();
+        let mut start = match start {
+            Start::Unread => return Err(self.0.shared.failing()),
+            Start::Now => *self.0.shared.tip.borrow(),
+            Start::After(position) => position,
+        };
         if let Some(replay) = replay {
             let since = self.0.shared.clock.now().unix.minus(replay);
             let first = self.ask(move |shared| shared.ask(|reader| reader.first_since(since))).await?;
@@ -281,19 +288,31 @@ impl Journal {
         self.change(|inbox, now| inbox.schedule(series, today, now));
     }
 
+    /// What the process before missed can not be told now: what it scheduled is kept until [`Journal::accounted`], so that
+    /// another process could tell it, and what is scheduled from now on is noted then.
+    pub fn account_later(&self) {
+        self.change(|inbox, _| inbox.unaccounted = true);
+    }
+
+    /// What the process before missed is appended.
+    pub fn accounted(&self) {
+        self.change(Inbox::accounted);
+    }
+
     /// The slots that the process before this one scheduled, or would have, without a row, from its last schedule up to and
     /// with `now`. None after a clean stop.
     pub async fn missed(&self, now: Timestamp) -> Result<Missed, JournalError> {
         self.ask(move |shared| {
             let now = now.plus(Duration::from_nanos(1));
-            let Some(mut rows) = shared.previous.rows(now) else { return Ok(Missed::default()) };
+            let previous = held(&shared.previous).clone().ok_or_else(|| shared.failing())?;
+            let Some(mut rows) = previous.rows(now) else { return Ok(Missed::default()) };
             let newest = shared.ask(|reader| {
                 reader.places_back_to(rows.back_to(), |place| rows.see(place.position, place.series, place.time))?;
                 // Read whole, as nobody may wait for a time that is damage.
                 reader.at(&rows.newest())
             })?;
             let newest = newest.rows.into_iter().map(|stored| (stored.row.series, stored.row.time)).collect();
-            Ok(Missed { newest, ..shared.previous.missed(&rows.present, now, missed::MOST) })
+            Ok(Missed { newest, ..previous.missed(&rows.present, now, missed::MOST) })
         })
         .await
     }

@@ -35,6 +35,7 @@ const JOURNAL_OLDEST_AGE: Field<f64> = Field::float("journal_oldest_age_s");
 const JOURNAL_WAITING: Field<i64> = Field::integer("journal_waiting");
 const JOURNAL_DROPPED_MEMORY: Field<i64> = Field::integer("journal_dropped_memory");
 const JOURNAL_DROPPED_SIZE: Field<i64> = Field::integer("journal_dropped_size");
+const JOURNAL_DROPPED_GONE: Field<i64> = Field::integer("journal_dropped_gone");
 const JOURNAL_DAMAGED: Field<i64> = Field::integer("journal_damaged");
 const RSS_BYTES: Field<i64> = Field::integer("rss_bytes");
 const CPU_SECONDS: Field<f64> = Field::float("cpu_s");
@@ -68,6 +69,7 @@ pub const FIELDS: &[FieldInfo] = &[
     JOURNAL_WAITING.info(),
     JOURNAL_DROPPED_MEMORY.info(),
     JOURNAL_DROPPED_SIZE.info(),
+    JOURNAL_DROPPED_GONE.info(),
     JOURNAL_DAMAGED.info(),
     RSS_BYTES.info(),
     CPU_SECONDS.info(),
@@ -154,6 +156,7 @@ impl Vitals<'_> {
         }
         fields.integer(JOURNAL_WAITING, self.journal.waiting).integer(JOURNAL_DROPPED_MEMORY, self.journal.dropped_memory);
         fields.integer(JOURNAL_DROPPED_SIZE, self.journal.dropped_size).integer(JOURNAL_DAMAGED, self.journal.damaged);
+        fields.integer(JOURNAL_DROPPED_GONE, self.journal.dropped_gone);
         if let Some(usage) = self.usage {
             fields.integer(RSS_BYTES, usage.rss_bytes).float(CPU_SECONDS, usage.cpu.as_secs_f64());
         }

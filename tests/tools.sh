@@ -72,6 +72,7 @@ provide nginx usr/sbin/nginx nginx libpcre2-8-0 libssl3 zlib1g libcrypt1
 provide ip bin/ip iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2
 provide strace usr/bin/strace strace libunwind8 liblzma5
 provide tc sbin/tc iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2 libxtables12
+provide mkfs.ext4 sbin/mkfs.ext4 e2fsprogs libext2fs2 libcom-err2 libss2 libblkid1 libuuid1
 provide_library libfaketimeMT.so.1 "usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1" libfaketime
 # What qosd is compared with: `tests/tools.sh peers`, for benches/ping.sh.
 if [ "${1:-}" = peers ]; then

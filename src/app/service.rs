@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, interval_at, timeout};
 
-use super::{Options, Parts, StartError, is_fatal};
+use super::{Begun, Options, Parts, StartError, is_fatal};
 use crate::clock::Clock;
 use crate::config;
 use crate::privileges;
@@ -89,7 +89,10 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     let systemd = Systemd::connect(&env);
     let parts = Arc::new(Parts::new(options, config, engines, clock.clone())?);
     tokio::select! {
-        accounted = parts.account_for_absence() => accounted?,
+        begun = parts.begin() => if let Begun::Unaccounted(started) = begun {
+            let parts = Arc::clone(&parts);
+            actix_rt::spawn(async move { parts.account_later(started).await });
+        },
         // Nothing runs yet, and what was missed is told by the next one.
         _ = signals.term.recv() => return Ok(Ended::Asked),
         _ = signals.int.recv() => return Ok(Ended::Asked),

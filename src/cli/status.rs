@@ -64,6 +64,9 @@ struct Journal {
     rows: u64,
     bytes: u64,
     waiting: u64,
+    dropped_memory: u64,
+    dropped_size: u64,
+    dropped_gone: u64,
     failing: Option<String>,
 }
 
@@ -142,7 +145,13 @@ fn show(report: &Report) -> String {
     lines.push(format!("slots: {scheduled} scheduled, {rows} rows, {skipped} of them skipped"));
     let journal = &report.journal;
     let failing = journal.failing.as_ref().map(|why| format!(", failing: {why}")).unwrap_or_default();
-    lines.push(format!("journal: {} rows, {} bytes, {} rows not durable yet{failing}", journal.rows, journal.bytes, journal.waiting));
+    lines.push(format!(
+        "journal: {} rows, {} bytes, {} rows not durable yet{}{failing}",
+        journal.rows,
+        journal.bytes,
+        journal.waiting,
+        lost(journal)
+    ));
     for output in &report.outputs {
         let error = output.last_error.as_ref().map(|why| format!(", failing: {why}")).unwrap_or_default();
         let refusal = output.last_refusal.as_ref().map(|why| format!(", refused: {why}")).unwrap_or_default();
@@ -161,6 +170,13 @@ fn show(report: &Report) -> String {
     lines.push(String::new());
     lines.push(series(&report.series));
     lines.join("\n")
+}
+
+/// The rows that were ever lost, by reason.
+fn lost(journal: &Journal) -> String {
+    let Journal { dropped_memory, dropped_size, dropped_gone, .. } = journal;
+    let reasons = [(dropped_memory, "from memory"), (dropped_size, "undelivered at max_size"), (dropped_gone, "with their file")];
+    reasons.iter().filter(|(rows, _)| **rows > 0).flat_map(|(rows, why)| [", ".into(), rows.to_string(), format!(" lost {why}")]).collect()
 }
 
 fn collector(status: &CollectorStatus) -> Vec<String> {

@@ -16,6 +16,12 @@ pub enum JournalError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file system that the folder was on is no longer mounted.
+    #[error("the file system of {0} is not mounted")]
+    Unmounted(PathBuf),
+    /// The file that was open is no longer where it was.
+    #[error("the journal's file was taken away")]
+    Gone,
     /// A later qosd wrote it.
     #[error("{path} was written by a later qosd: its tables have version {version}")]
     Newer {
@@ -47,6 +53,14 @@ pub enum JournalError {
     /// The thread has ended.
     #[error("the journal's thread has ended")]
     Stopped,
+}
+
+impl JournalError {
+    /// Whether a person has to decide before qosd may start: the folder is another's, or of a later version. Anything else may
+    /// pass, and rows wait in memory until then.
+    pub(super) fn forbids_start(&self) -> bool {
+        matches!(self, Self::InUse(_) | Self::Newer { .. })
+    }
 }
 
 /// Says what `SQLite` could not do.

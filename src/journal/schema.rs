@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{JournalError, failed, receipts};
 
@@ -43,6 +43,16 @@ pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
         version => return Err(JournalError::Newer { path: path.to_owned(), version }),
     }
     Ok(conn)
+}
+
+/// Which file this is: a number that is drawn once, so that one which was taken away is told from one that came back.
+pub(super) fn id(conn: &Connection) -> rusqlite::Result<i64> {
+    let find = || conn.query_row("SELECT value FROM meta WHERE name = 'id'", [], |row| row.get(0)).optional();
+    if let Some(id) = find()? {
+        return Ok(id);
+    }
+    conn.execute("INSERT INTO meta (name, value) VALUES ('id', ?1)", [rand::random::<i64>()])?;
+    find()?.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
 /// Opens the file for reading only, beside whoever writes it.

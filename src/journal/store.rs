@@ -37,11 +37,25 @@ pub(super) struct Counters {
     pub(super) damaged: u64,
     /// Receipts in the file.
     pub(super) receipts: u64,
+    /// Rows that were in a file that was taken away, ever.
+    pub(super) dropped_gone: u64,
+}
+
+/// The file as it was when all was well, for who opens it again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Before {
+    /// Which file, drawn when it was made.
+    pub(super) id: i64,
+    /// The last durable row.
+    pub(super) tip: Position,
+    /// What it counted.
+    pub(super) counters: Counters,
 }
 
 /// The open file.
 pub(super) struct Store {
     conn: Connection,
+    id: i64,
     wal: PathBuf,
     dictionary: Dictionary,
     counters: Counters,
@@ -66,8 +80,9 @@ impl Store {
         let conn = schema::writer(path)?;
         let mut wal = path.as_os_str().to_owned();
         wal.push("-wal");
+        let id = schema::id(&conn).map_err(failed("reading the file"))?;
         let (dictionary, counters, tip) = load(&conn).map_err(failed("reading the file"))?;
-        let mut store = Self { conn, wal: wal.into(), dictionary, counters, tip, max_size: 0, leftovers: false };
+        let mut store = Self { conn, id, wal: wal.into(), dictionary, counters, tip, max_size: 0, leftovers: false };
         store.limit(max_size)?;
         Ok(store)
     }
@@ -76,19 +91,63 @@ impl Store {
     ///
     /// The kernel reports a failed sync once and may then call lost pages clean, so no later sync of the write-ahead file
     /// means anything. What it holds is written into the main file anew, synced there, and the write-ahead file is emptied:
-    /// only then is the file trusted again. Rows above `tip`, the last that was known to be durable, were in the commit that
-    /// failed and still wait in memory: they are taken out, so that the next commit writes them for good.
-    pub(super) fn reopen(path: &Path, max_size: u64, tip: Position) -> Result<Self, JournalError> {
+    /// only then is the file trusted again. Rows above the last that was known to be durable were in the commit that failed
+    /// and still wait in memory: they are taken out, so that the next commit writes them for good.
+    ///
+    /// If it is another file, see [`Store::follow`].
+    pub(super) fn reopen(path: &Path, max_size: u64, before: &Before) -> Result<Self, JournalError> {
         let mut store = Self::open(path, max_size)?;
-        if !schema::checkpoint(&store.conn).map_err(failed("emptying the write-ahead file"))? {
-            return Err(JournalError::Held);
+        if store.id != before.id {
+            store.follow(before).map_err(failed("following another file"))?;
+            return Ok(store);
         }
-        if store.tip < tip {
-            tracing::error!(durable = tip.0, there = store.tip.0, "journal lost rows that were durable");
+        let emptied = schema::checkpoint(&store.conn).map_err(failed("emptying the write-ahead file"));
+        if !matches!(emptied, Ok(true)) {
+            // Closing would try the same again, on the handle that failed.
+            store.close_untrusted();
+            return Err(emptied.err().unwrap_or(JournalError::Held));
         }
-        store.tip = tip;
+        let lost = before.tip.0.saturating_sub(store.tip.0);
+        if lost > 0 {
+            tracing::error!(rows = lost, "journal lost rows that were durable");
+            store.counters.dropped_gone += lost;
+        }
+        store.tip = before.tip;
         store.leftovers = true;
         Ok(store)
+    }
+
+    /// Takes the place of a file that was taken away: the rows of that are lost and counted, its losses are remembered here if
+    /// this one is new, and positions go on above those of both, so that no output mistakes a new row for one that it has.
+    fn follow(&mut self, before: &Before) -> rusqlite::Result<()> {
+        let is_new = self.counters.rows == 0 && self.tip <= before.tip;
+        let known = if is_new { Counters { rows: 0, receipts: 0, ..before.counters } } else { self.counters };
+        let counters = Counters { dropped_gone: known.dropped_gone + before.counters.rows, ..known };
+        let tip = self.tip.max(before.tip);
+        let tx = self.conn.transaction()?;
+        tx.execute("DELETE FROM sqlite_sequence WHERE name = 'row'", [])?;
+        tx.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('row', ?1)", [tip.0 as i64])?;
+        keep_counters(&tx, counters)?;
+        tx.commit()?;
+        (self.tip, self.counters) = (tip, counters);
+        tracing::error!(rows = before.counters.rows, "journal was taken away, another takes its place");
+        Ok(())
+    }
+
+    /// The file as it is, all being well.
+    pub(super) fn now(&self) -> Before {
+        Before { id: self.id, tip: self.tip, counters: self.counters }
+    }
+
+    /// Whether the write-ahead file is where others would find it. If not, what it held is saved into the main file, so that
+    /// nothing is lost with it.
+    pub(super) fn is_whole(&self) -> bool {
+        let there = self.wal.symlink_metadata().is_ok();
+        if !there {
+            // If this fails, too, the rows are found missing when the file is opened again.
+            let _ = schema::checkpoint(&self.conn);
+        }
+        there
     }
 
     /// Closes after a failure, without writing anything.
@@ -274,6 +333,7 @@ fn load(conn: &Connection) -> rusqlite::Result<(Dictionary, Counters, Position)>
         dropped_size: count("dropped_size")?,
         damaged: count("damaged")?,
         receipts: count("receipts")?,
+        dropped_gone: count("dropped_gone")?,
     };
     let last: Option<i64> = conn.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'row'", [], |row| row.get(0)).optional()?;
     Ok((dictionary, counters, Position(last.unwrap_or_default() as u64)))
@@ -353,7 +413,8 @@ fn keep_counters(tx: &Transaction<'_>, counters: Counters) -> rusqlite::Result<(
     keep_meta(tx, "dropped_memory", counters.dropped_memory as i64)?;
     keep_meta(tx, "dropped_size", counters.dropped_size as i64)?;
     keep_meta(tx, "damaged", counters.damaged as i64)?;
-    keep_meta(tx, "receipts", counters.receipts as i64)
+    keep_meta(tx, "receipts", counters.receipts as i64)?;
+    keep_meta(tx, "dropped_gone", counters.dropped_gone as i64)
 }
 
 fn keep_meta(tx: &Transaction<'_>, name: &str, value: i64) -> rusqlite::Result<()> {

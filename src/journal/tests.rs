@@ -6,9 +6,11 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::export::{ExportError, Filter, Format, export};
+use super::store::Store;
 use super::testing::{ping_row, row, settings};
 use super::*;
 
+mod away;
 mod receipts;
 
 const EPOCH: i64 = 1_700_000_000_000_000_000;
@@ -141,8 +143,10 @@ async fn rows_of_a_series_whose_name_was_altered_are_not_delivered_under_another
 async fn delivered_rows_go_by_age_and_others_stay() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings { max_age: Duration::from_secs(100), ..settings() };
-    let journal = Journal::open(dir.path(), settings, Clock::virtual_from(at(1000)), Mode::Inline).unwrap();
+    let hour = Duration::from_hours(1);
+    let journal = Journal::open(dir.path(), settings, Clock::virtual_from(at(1000).minus(hour)), Mode::Inline).unwrap();
     journal.output("main", None).await.unwrap();
+    tokio::time::advance(hour).await;
     let seconds = |range: std::ops::Range<i64>| range.map(|second| row("a", at(second).nanos())).collect::<Vec<_>>();
     journal.append(seconds(0..1000));
     assert_eq!(journal.stats().rows, 1000);
@@ -240,10 +244,11 @@ fn rows_that_a_failed_commit_left_behind_are_written_anew_in_their_place() {
     let batch = |times| inbox::Batch { rows: rows(times).into_iter().map(Waiting::from).collect(), ..Default::default() };
     let mut store = Store::open(&path, 1 << 30).unwrap();
     store.commit(&batch(0..10), at(0)).unwrap();
+    let before = store.now();
     store.commit(&batch(10..15), at(0)).unwrap();
     store.close_untrusted();
     // The second commit's sync is said to have failed, although the page cache still has all of it.
-    let mut store = Store::reopen(&path, 1 << 30, Position(10)).unwrap();
+    let mut store = Store::reopen(&path, 1 << 30, &before).unwrap();
     store.commit(&batch(10..12), at(0)).unwrap();
     assert_eq!((store.tip(), store.counters().rows), (Position(12), 12));
     let found = reader::Reader::open(&path).unwrap().rows(Position(0), Position(99), 99).unwrap();

@@ -5,25 +5,25 @@
 //! delivery, and a long read does not hold up a commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::folder::Owned;
+use super::folder::Folder;
 use super::inbox::{Batch, Inbox};
 use super::missed::Previous;
 use super::reader::Reader;
 use super::receipt::Fate;
-use super::retention::{self, Facts, Step};
-use super::store::Store;
-use super::{JournalError, Position, Stats};
-use crate::clock::{Clock, Timestamp};
+use super::retention::{self, Facts, Steady, Step};
+use super::store::{Before, Store};
+use super::{JournalError, Position, Settings, Stats};
+use crate::clock::{Clock, Moment, Timestamp};
 use crate::settings::explain;
 
 /// The first and the longest wait between two attempts while the disk takes nothing.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 /// How often age is looked at when no row comes.
 const IDLE: Duration = Duration::from_mins(1);
 /// After this long without a loss for size, the next is told again.
@@ -41,12 +41,14 @@ pub(super) struct Shared {
     pub(super) stats: Mutex<Stats>,
     /// The connection for reading; none until it is needed.
     pub(super) reader: Mutex<Option<Reader>>,
-    /// What the process before left behind.
-    pub(super) previous: Previous,
+    /// What the process before left behind, once the file was read.
+    pub(super) previous: Mutex<Option<Arc<Previous>>>,
+    /// Whether the file was read.
+    pub(super) readable: watch::Sender<bool>,
     /// The clocks.
     pub(super) clock: Clock,
-    /// The folder, ours while this lives.
-    pub(super) owned: Owned,
+    /// The folder, ours while this lives, as long as it is there.
+    pub(super) folder: Folder,
 }
 
 /// A value behind a lock. A panic elsewhere leaves it whole: every change to it is a single step.
@@ -55,8 +57,24 @@ pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn path(&self) -> &PathBuf {
-        &self.owned.file
+    /// Nothing was looked at yet.
+    pub(super) fn new(dir: &Path, settings: Settings, clock: Clock, ring: usize) -> Self {
+        Self {
+            inbox: Mutex::new(Inbox::new(settings, ring)),
+            wake: Condvar::new(),
+            tip: watch::Sender::new(Position::default()),
+            stats: Mutex::default(),
+            reader: Mutex::new(None),
+            previous: Mutex::default(),
+            readable: watch::Sender::new(false),
+            clock,
+            folder: Folder::new(dir),
+        }
+    }
+
+    /// Why nothing can be asked or promised now.
+    pub(super) fn failing(&self) -> JournalError {
+        JournalError::Failing(held(&self.stats).failing.clone().unwrap_or_else(|| JournalError::Gone.to_string()))
     }
 
     /// Runs a question with the reader, which is opened if need be and closed after an error.
@@ -64,7 +82,7 @@ impl Shared {
         let mut slot = held(&self.reader);
         let mut reader = match slot.take() {
             Some(reader) => reader,
-            None => Reader::open(self.path())?,
+            None => Reader::open(&self.folder.file().ok_or_else(|| self.failing())?)?,
         };
         let answer = question(&mut reader);
         if answer.is_ok() {
@@ -84,6 +102,9 @@ struct Failing {
 pub(super) struct Engine {
     shared: Arc<Shared>,
     store: Option<Store>,
+    /// The file as it was when all was well; none if it was never open.
+    before: Option<Before>,
+    steady: Steady,
     failing: Option<Failing>,
     /// Retention has more to do at once.
     more: bool,
@@ -92,11 +113,16 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// With the file open.
-    pub(super) fn new(shared: Arc<Shared>, store: Store) -> Self {
-        let engine = Self { shared, store: Some(store), failing: None, more: true, lost: None };
-        engine.publish();
-        engine
+    /// With the file open, unless the disk has none for us now: then rows wait in memory, and it is tried again.
+    pub(super) fn start(shared: Arc<Shared>) -> Result<Self, JournalError> {
+        let now = shared.clock.now();
+        let mut engine = Self { shared, store: None, before: None, steady: Steady::new(now), failing: None, more: true, lost: None };
+        match engine.open(now) {
+            Ok(()) => engine.publish(),
+            Err(error) if error.forbids_start() => return Err(error),
+            Err(error) => engine.failed(Batch::default(), &error, now.mono),
+        }
+        Ok(engine)
     }
 
     /// Runs until the last handle is gone and nothing waits, or can not be written.
@@ -152,35 +178,68 @@ impl Engine {
     /// One commit of what waits, and one step of retention.
     pub(super) fn round(&mut self) {
         let now = self.shared.clock.now();
+        let trusted = self.steady.trusted(now);
+        if let Err(error) = guarded(|| self.open(now)) {
+            return self.failed(Batch::default(), &error, now.mono);
+        }
         let batch = {
             let mut inbox = held(&self.shared.inbox);
-            inbox.forget_outputs(now.unix, now.mono);
+            if let Some(today) = trusted {
+                inbox.forget_outputs(today, now.mono);
+            }
             inbox.take()
         };
         // A panic must not cost the rows, so the batch stays out here.
-        let result = catch_unwind(AssertUnwindSafe(|| self.write(&batch, now.unix)));
-        match result.unwrap_or_else(|_| Err(JournalError::Panicked)) {
-            Ok(fates) => self.succeeded(batch, &fates, now.unix),
+        match guarded(|| self.write(&batch, now.unix)) {
+            Ok(fates) => self.succeeded(batch, &fates, trusted),
             Err(error) => self.failed(batch, &error, now.mono),
         }
     }
 
-    fn write(&mut self, batch: &Batch, now: Timestamp) -> Result<Vec<Fate>, JournalError> {
-        let tip = *self.shared.tip.borrow();
+    /// Opens the file if it is not open.
+    fn open(&mut self, now: Moment) -> Result<(), JournalError> {
+        if self.store.is_some() {
+            return Ok(());
+        }
         let max_size = held(&self.shared.inbox).settings.max_size;
-        let store = if let Some(store) = &mut self.store {
-            store
-        } else {
-            // No connection of ours may keep the old write-ahead file alive.
-            let mut reader = held(&self.shared.reader);
-            *reader = None;
-            self.store.insert(Store::reopen(self.shared.path(), max_size, tip)?)
+        // No connection of ours may keep the old write-ahead file alive, or lose its locks when the folder is taken anew.
+        let mut reader = held(&self.shared.reader);
+        *reader = None;
+        let file = self.shared.folder.own()?;
+        let store = match &self.before {
+            Some(before) => Store::reopen(&file, max_size, before)?,
+            None => Store::open(&file, max_size)?,
         };
-        store.limit(max_size)?;
-        if batch.is_empty() { Ok(Vec::new()) } else { store.commit(batch, now) }
+        if self.before.is_none() {
+            *held(&self.shared.previous) = Some(Arc::new(store.previous()?));
+            held(&self.shared.inbox).read(store.outputs()?, store.tip(), now.unix, now.mono);
+            self.shared.tip.send_replace(store.tip());
+            self.shared.readable.send_replace(true);
+        } else if self.before.is_some_and(|before| before.id != store.now().id) {
+            held(&self.shared.inbox).repeat(now.mono);
+        }
+        // If this one is taken away, too, the rows of the one before are still to be counted.
+        self.before = Some(store.now());
+        self.store = Some(store);
+        Ok(())
     }
 
-    fn succeeded(&mut self, batch: Batch, fates: &[Fate], now: Timestamp) {
+    fn write(&mut self, batch: &Batch, now: Timestamp) -> Result<Vec<Fate>, JournalError> {
+        let folder = &self.shared.folder;
+        let in_place = || if folder.is_in_place() { Ok(()) } else { Err(JournalError::Gone) };
+        let store = self.store.as_mut().ok_or(JournalError::Gone)?;
+        in_place()?;
+        store.limit(held(&self.shared.inbox).settings.max_size)?;
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fates = store.commit(batch, now)?;
+        // What went into a file that nobody finds again is not durable.
+        in_place()?;
+        if store.is_whole() { Ok(fates) } else { Err(JournalError::Gone) }
+    }
+
+    fn succeeded(&mut self, batch: Batch, fates: &[Fate], now: Option<Timestamp>) {
         if self.failing.take().is_some() {
             let lost = batch.dropped;
             tracing::info!(rows = batch.rows.len(), lost, "journal takes rows again");
@@ -192,8 +251,7 @@ impl Engine {
             // Whoever gave up waiting needs no answer.
             let _ = ticket.send(Ok(()));
         }
-        let tidied = catch_unwind(AssertUnwindSafe(|| self.tidy(now)));
-        match tidied.unwrap_or_else(|_| Err(JournalError::Panicked)) {
+        match guarded(|| self.tidy(now)) {
             Ok(more) => {
                 self.more = more;
                 self.publish();
@@ -225,8 +283,9 @@ impl Engine {
     }
 
     /// Tells what is durable and what is counted.
-    fn publish(&self) {
+    fn publish(&mut self) {
         let Some(store) = &self.store else { return };
+        self.before = Some(store.now());
         let counters = store.counters();
         let all = [(Position(1), Position(i64::MAX as u64))];
         // Only shown: what can not be read here is found by the next commit. Read before the lock is taken, as a disk may be slow.
@@ -237,6 +296,7 @@ impl Engine {
         stats.dropped_size = counters.dropped_size;
         stats.damaged = counters.damaged;
         stats.receipts = counters.receipts;
+        stats.dropped_gone = counters.dropped_gone;
         stats.failing = None;
         stats.bytes = bytes.unwrap_or(stats.bytes);
         stats.oldest = first.map_or(stats.oldest, |first| first.map(|first| first.time));
@@ -246,7 +306,7 @@ impl Engine {
     }
 
     /// One step of retention. Says whether there is more to do.
-    fn tidy(&mut self, now: Timestamp) -> Result<bool, JournalError> {
+    fn tidy(&mut self, now: Option<Timestamp>) -> Result<bool, JournalError> {
         let (settings, delivered) = {
             let inbox = held(&self.shared.inbox);
             let needed = inbox.outputs.values().filter(|output| output.removed.is_none());
@@ -292,6 +352,11 @@ impl Engine {
     }
 }
 
+/// A panic is an error like others: the disk may be better next time.
+fn guarded<T>(act: impl FnOnce() -> Result<T, JournalError>) -> Result<T, JournalError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(JournalError::Panicked))
+}
+
 /// A question for the reader's thread.
 pub(super) type Question = Box<dyn FnOnce(&Shared) + Send>;
 
@@ -332,20 +397,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn while_the_disk_takes_nothing_only_the_end_hastens_the_next_attempt() {
         let dir = tempfile::tempdir().unwrap();
-        let owned = crate::journal::folder::own(dir.path()).unwrap();
-        let store = Store::open(&owned.file, 1 << 30).unwrap();
-        let other = schema::writer(&owned.file).unwrap();
-        let shared = Arc::new(Shared {
-            inbox: Mutex::new(Inbox::new(settings(), store.outputs().unwrap(), 100_000)),
-            wake: Condvar::new(),
-            tip: watch::Sender::new(store.tip()),
-            stats: Mutex::default(),
-            reader: Mutex::new(None),
-            previous: Previous::default(),
-            clock: Clock::virtual_from(Timestamp::default()),
-            owned,
-        });
-        let mut engine = Engine::new(Arc::clone(&shared), store);
+        let shared = Arc::new(Shared::new(dir.path(), settings(), Clock::virtual_from(Timestamp::default()), 100_000));
+        let mut engine = Engine::start(Arc::clone(&shared)).unwrap();
+        let other = schema::writer(&shared.folder.file().unwrap()).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let ask = |clean| {
             let (ticket, answer) = oneshot::channel();

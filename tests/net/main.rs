@@ -9,6 +9,7 @@ mod bed;
 mod bed_itself;
 mod clock;
 mod delivery;
+mod disk;
 #[path = "../it/existing_collector.rs"]
 mod existing_collector;
 mod http;

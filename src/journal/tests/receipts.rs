@@ -66,9 +66,10 @@ fn receipts_that_a_failed_commit_left_behind_go_with_its_rows() {
     let batch = |slot| inbox::Batch { rows: Waiting::watched(post(slot, slot)).0, ..Default::default() };
     let mut store = Store::open(&path, 1 << 30).unwrap();
     store.commit(&batch(1), at(0)).unwrap();
+    let before = store.now();
     assert_eq!(store.commit(&batch(2), at(0)).unwrap(), NEW);
     store.close_untrusted();
-    let mut store = Store::reopen(&path, 1 << 30, Position(3)).unwrap();
+    let mut store = Store::reopen(&path, 1 << 30, &before).unwrap();
     assert_eq!(store.commit(&batch(1), at(0)).unwrap(), OLD);
     assert_eq!(store.commit(&batch(2), at(0)).unwrap(), NEW);
     assert_eq!((store.tip(), store.counters().rows, store.counters().receipts), (Position(6), 6, 6));

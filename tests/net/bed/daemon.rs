@@ -135,10 +135,15 @@ impl Home {
 
     /// Runs another command of the program with the home's config, and gives what it wrote to both streams.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
+        self.finished(arguments).1
+    }
+
+    /// As [`Home::command`], with how it ended.
+    pub(crate) fn finished(&self, arguments: &[&str]) -> (ExitStatus, String) {
         let mut command = self.program();
         command.args(arguments).arg("--config").arg(self.dir.path().join("qosd.toml"));
         let output = command.output().expect("the program was built");
-        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+        (output.status, String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
     /// Replaces the config, as an operator's editor would: whole, by a rename.
