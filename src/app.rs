@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{self, Config, Env, Problems};
 use crate::influxdb;
-use crate::journal::{Journal, JournalError, Mode};
+use crate::journal::{DeadCount, Journal, JournalError, Mode};
 use crate::measurement::{Row, Series};
 use crate::mesh;
 use crate::mesh::agent::actor::{Agent, AgentParts, Desk};
@@ -29,7 +29,7 @@ use crate::supervisor::actor::{Notice, View};
 use crate::supervisor::child::{Child, Placement};
 use crate::supervisor::policy::Policy;
 use crate::vitals::{self, Vitals};
-use crate::writer::{Intake, Outlet, OutputSpec, Statuses, Writer, WriterParts, queue};
+use crate::writer::{Intake, Outlet, OutputSpec, OutputStatus, Statuses, Writer, WriterParts, queue};
 
 mod halves;
 mod plan;
@@ -332,10 +332,19 @@ impl Parts {
         })
     }
 
+    /// Every output, with its dead letters.
+    fn outputs_now(&self) -> Vec<OutputStatus> {
+        let with_letters = |status: OutputStatus| {
+            let DeadCount { letters: dead, requeued } = self.journal.dead(&status.name);
+            OutputStatus { dead, requeued, ..status }
+        };
+        self.statuses.all().into_iter().map(with_letters).collect()
+    }
+
     /// qosd's own rows.
     fn vitals(&self, time: Timestamp) -> Vec<Row> {
         let config = lock(&self.config);
-        let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.statuses.all());
+        let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.outputs_now());
         let mesh = self.desk.status().map(|status| ("mesh", status.counters()));
         let kinds = self.engines.iter().map(|(kind, engines)| (*kind, engines.counters()));
         let late = |(kind, ledger): &(&'static str, Arc<Mutex<Ledger>>)| Some((*kind, lock(ledger).take_lateness_p99_ms()?));
@@ -371,7 +380,7 @@ impl Parts {
             "slots": self.slots(),
             "queue_dropped": self.outlet.dropped(),
             "journal": self.journal.stats(),
-            "outputs": self.statuses.all(),
+            "outputs": self.outputs_now(),
             "collector": self.surface.status(),
             "mesh": self.desk.status(),
             "series": self.board.series(now.unix),

@@ -10,7 +10,7 @@
 //! # The file
 //!
 //! `journal.sqlite3` in the data folder, `SQLite` in WAL mode with `synchronous=FULL`; `journal.lock` beside it belongs to the
-//! one qosd that writes. Anybody with the right may read meanwhile: `qosd export` does. The tables, of version 2:
+//! one qosd that writes. Anybody with the right may read meanwhile: `qosd export` does. The tables, of version 3:
 //!
 //! - `row`: what was measured. `position` counts up and is never used again; `series` and `layout` point to the two tables
 //!   below; `time` in nanoseconds; `body` holds the values in the order of the layout, see `encoding`; `crc` is a CRC32C
@@ -22,7 +22,10 @@
 //!   what a reload ended, until when, while a slot of it may be open.
 //! - `receipt`: which results of others are stored already, so that one that is sent again is not stored again: what it is
 //!   of, its slot, and the position of its row, in the same transaction as that row. The newest 1 000 000 of 7 days, at most
-//!   an eighth of the cap. Since version 2; a file of version 1 gets the table when it is opened for writing.
+//!   an eighth of the cap. Since version 2; an earlier file gets the tables that it lacks when it is opened for writing.
+//! - `dead`: dead letters. A copy of each row that an output refused alone, with its reason and when, once for each output and
+//!   position; `requeued` is the number of the round in which it is on its way again. It is in the commit that acknowledges the
+//!   row. At most 100 000, and an eighth of the cap; the oldest go first. Since version 3.
 //! - `damaged`: rows whose checksum did not match, for people to look at; the newest 1 000.
 //! - `meta`: counters, the time of the last commit (`alive`), and whether the last stop was clean (`clean`).
 //!
@@ -47,20 +50,26 @@ use crate::clock::{Clock, Timestamp};
 use crate::measurement::{Row, Series};
 use crate::probe::schedule::Schedule;
 use acknowledged::Acknowledged;
+pub use dead::requeue;
 pub use error::JournalError;
 use error::failed;
 use inbox::{Inbox, RING, Start};
+pub use letter::{DeadCount, DeadLetter, Round};
+use letters::Counts;
 use receipt::Waiting;
 pub use receipt::{Fate, Fates, Receipt};
 use thread::{Done, Engine, Question, Shared, held};
 
 pub mod acknowledged;
+mod dead;
 mod dictionary;
 mod encoding;
 mod error;
 pub mod export;
 mod folder;
 mod inbox;
+mod letter;
+mod letters;
 mod missed;
 mod reader;
 mod receipt;
@@ -133,6 +142,10 @@ pub struct Stats {
     pub damaged: u64,
     /// Receipts in the file.
     pub receipts: u64,
+    /// Dead letters in the file, by output.
+    pub dead: Counts,
+    /// Dead letters dropped because there were too many, or with an output that was forgotten.
+    pub dropped_dead: u64,
     /// Why the last commit failed, while it does.
     pub failing: Option<String>,
 }

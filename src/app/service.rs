@@ -13,9 +13,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, interval_at, 
 use super::{Begun, Options, Parts, StartError, is_fatal};
 use crate::clock::Clock;
 use crate::config;
+use crate::journal::Journal;
 use crate::privileges;
 use crate::probe::schedule::Schedule;
 use crate::resolve::Resolver;
+use crate::settings::explain;
 use crate::status::server;
 use crate::supervisor::actor::{Drain, MOST_ABANDONED, Notice, ProvokeIn, Supervisor, View};
 use crate::supervisor::guard::{Guarded, install_panic_hook};
@@ -108,14 +110,15 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     let socket = socket_path(&parts);
     let hook = hooks.is_some().then(|| fault_hook(address.clone(), parts.view.clone()));
     let reporter = Arc::clone(&parts);
-    let outcome = server::serve(&socket, Arc::new(move || reporter.report()), hook);
+    let requeue = requeue(parts.journal.clone());
+    let outcome = server::serve(&socket, Arc::new(move || reporter.report()), requeue, hook);
     let own_socket = match outcome {
         Ok(server) => {
             actix_rt::spawn(server);
             Some(socket)
         }
         Err(error) => {
-            tracing::error!(error = crate::settings::explain(&error), "no state socket, `qosd status` will not work");
+            tracing::error!(error = explain(&error), "no state socket, `qosd status` will not work");
             None
         }
     };
@@ -143,6 +146,18 @@ async fn clock_is_set(clock: &Clock, signals: &mut Signals) -> bool {
             _ = signals.int.recv() => return false,
         }
     }
+}
+
+/// Puts dead letters back into delivery, for whoever asks on the state socket.
+fn requeue(journal: Journal) -> server::Requeue {
+    Arc::new(move |output| {
+        let journal = journal.clone();
+        Box::pin(async move {
+            let letters = journal.requeue(output.as_deref()).await.map_err(|error| explain(&error))?;
+            tracing::info!(letters, output, "dead letters requeued");
+            Ok(letters)
+        })
+    })
 }
 
 fn socket_path(parts: &Parts) -> std::path::PathBuf {

@@ -44,6 +44,12 @@ pub enum JournalError {
     /// The rows are still in memory because the disk does not take them.
     #[error("the journal takes no rows: {0}")]
     Failing(String),
+    /// There is no output of this name, and no dead letter of one.
+    #[error("no output is called {0}")]
+    NoOutput(String),
+    /// There is no journal.
+    #[error("there is no journal at {0}")]
+    Missing(PathBuf),
     /// A thread could not be started.
     #[error("no thread for the journal")]
     Thread(#[source] std::io::Error),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::acknowledged::Acknowledged;
+use super::letter::{Letters, Requeue};
 use super::missed::Promise;
 use super::receipt::{Fate, Waiting};
 use super::{JournalError, Position, Settings};
@@ -59,6 +60,8 @@ pub(super) struct Batch {
     pub(super) outputs: BTreeMap<String, Option<Output>>,
     /// The schedule, if it changed.
     pub(super) schedule: Option<Vec<Promise>>,
+    /// Dead letters, and what becomes of them.
+    pub(super) letters: Letters,
     /// Positions of rows to be set aside.
     pub(super) damaged: BTreeSet<u64>,
     /// Whether this is a clean stop.
@@ -77,9 +80,15 @@ impl Batch {
         self.rows.is_empty()
             && self.outputs.is_empty()
             && self.schedule.is_none()
+            && self.letters.is_empty()
             && self.damaged.is_empty()
             && !self.clean
             && self.dropped == 0
+    }
+
+    /// Whether there may be more or fewer dead letters afterwards.
+    pub(super) fn may_change_letters(&self) -> bool {
+        !self.letters.is_empty() || self.outputs.values().any(Option::is_none)
     }
 }
 
@@ -98,6 +107,8 @@ pub(super) struct Inbox {
     asked: BTreeMap<String, Option<Position>>,
     /// Every output, as it is to be kept.
     pub(super) outputs: BTreeMap<String, Output>,
+    /// Dead letters, and what becomes of them. Whoever makes them waits while there are too many.
+    pub(super) letters: Letters,
     /// Somebody waits: commit at once.
     pub(super) urgent: bool,
     /// Somebody waits for the last commit: try at once, also while the disk takes nothing.
@@ -129,6 +140,7 @@ impl Inbox {
             named: None,
             asked: BTreeMap::new(),
             outputs: BTreeMap::new(),
+            letters: Letters::default(),
             urgent: false,
             closing: false,
             stop: false,
@@ -221,6 +233,18 @@ impl Inbox {
             self.asked.remove(name);
             self.change(name, now);
         }
+    }
+
+    /// Something about dead letters waits.
+    pub(super) fn letters_changed(&mut self, now: Duration) {
+        self.arrived(now);
+    }
+
+    /// Requeue, and tell, at once.
+    pub(super) fn requeue(&mut self, wish: Requeue, now: Duration) {
+        self.letters.requeues.push(wish);
+        self.urgent = true;
+        self.arrived(now);
     }
 
     /// The outputs that there are. Others are kept for 7 days after `today`, then forgotten.
@@ -321,6 +345,7 @@ impl Inbox {
             rows,
             outputs,
             schedule,
+            letters: std::mem::take(&mut self.letters),
             damaged: std::mem::take(&mut self.damaged),
             clean: std::mem::take(&mut self.clean) && accounted,
             promised: self.promised && accounted,
@@ -344,6 +369,7 @@ impl Inbox {
         self.dropped += batch.dropped;
         self.changed.extend(batch.outputs.into_keys());
         self.promises_changed |= batch.schedule.is_some();
+        self.letters.give_back(batch.letters);
         self.damaged.extend(batch.damaged);
         self.clean |= batch.clean;
         for row in batch.rows.into_iter().rev() {

@@ -52,6 +52,13 @@ impl Steady {
     }
 }
 
+/// The most dead letters.
+const MOST_LETTERS: u64 = 100_000;
+/// In a small journal they have this share of the cap at most: an eighth.
+const SHARE_OF_LETTERS: u64 = 8;
+/// What one takes of the file: a row, a reason, and their places in two indexes.
+const BYTES_OF_LETTER: u64 = 600;
+
 /// What the decision rests on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
@@ -115,6 +122,11 @@ pub(super) fn forget(count: u64, oldest: Option<Timestamp>, max_size: u64, now: 
     }
     let limit = now?.minus(KEEP_RECEIPTS);
     (oldest? < limit).then(|| Forget { count: STEP, before: limit.plus(AT_ONCE) })
+}
+
+/// How many of so many dead letters go at once.
+pub(super) fn too_many_letters(count: u64, max_size: u64) -> u64 {
+    count.saturating_sub(MOST_LETTERS.min(max_size / SHARE_OF_LETTERS / BYTES_OF_LETTER)).min(STEP)
 }
 
 /// The positions that every output has acknowledged, as ranges in order. Without outputs that is all of them.
@@ -225,6 +237,21 @@ mod tests {
         assert_eq!(steady.trusted(start.plus(minutes(140))), Some(start.plus(minutes(140)).unix));
         let asleep = Moment { mono: minutes(4), ..start.plus(minutes(600)) };
         assert!(steady.trusted(asleep).is_some(), "a host that slept did not set its clock");
+    }
+
+    #[test]
+    fn dead_letters_go_by_number_and_by_the_size_of_the_journal() {
+        for (count, max_size, expected) in [
+            (0, 0, 0),
+            (3, 0, 3),
+            (100_000, 1 << 30, 0),
+            (100_007, 1 << 30, 7),
+            (200_000, 1 << 30, STEP),
+            (218, 1 << 20, 0),
+            (219, 1 << 20, 1),
+        ] {
+            assert_eq!(too_many_letters(count, max_size), expected, "{count} of {max_size}");
+        }
     }
 
     fn acknowledged() -> impl Strategy<Value = Acknowledged> {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::{JournalError, failed, receipts};
+use super::{JournalError, failed, letters, receipts};
 
 /// Version of the tables, kept in `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// The oldest version whose rows can be read as they are.
 const READABLE: i64 = 1;
 
@@ -38,8 +38,9 @@ pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
     prepare(&mut conn).map_err(failed("preparing the file"))?;
     match version(&conn)? {
         VERSION => {}
-        0 => change(&mut conn, &[TABLES, receipts::TABLE]).map_err(failed("making the tables"))?,
-        1 => change(&mut conn, &[receipts::TABLE]).map_err(failed("bringing the tables up to date"))?,
+        0 => change(&mut conn, &[TABLES, receipts::TABLE, letters::TABLE]).map_err(failed("making the tables"))?,
+        1 => change(&mut conn, &[receipts::TABLE, letters::TABLE]).map_err(failed("bringing the tables up to date"))?,
+        2 => change(&mut conn, &[letters::TABLE]).map_err(failed("bringing the tables up to date"))?,
         version => return Err(JournalError::Newer { path: path.to_owned(), version }),
     }
     Ok(conn)

@@ -12,6 +12,8 @@ use super::acknowledged::Acknowledged;
 use super::dictionary::Dictionary;
 use super::encoding::{self, Layout};
 use super::inbox::{Batch, Output};
+use super::letter::Requeue;
+use super::letters::{self, Counts};
 use super::missed::{Previous, Promise};
 use super::reader::unaltered;
 use super::receipt::{Fate, Waiting};
@@ -39,6 +41,10 @@ pub(super) struct Counters {
     pub(super) receipts: u64,
     /// Rows that were in a file that was taken away, ever.
     pub(super) dropped_gone: u64,
+    /// Dead letters dropped because there were too many, or with an output that was forgotten, ever.
+    pub(super) dropped_dead: u64,
+    /// Rounds of dead letters that were requeued, ever.
+    pub(super) requeues: u64,
 }
 
 /// The file as it was when all was well, for who opens it again.
@@ -52,6 +58,15 @@ pub(super) struct Before {
     pub(super) counters: Counters,
 }
 
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Committed {
+    /// Of each row.
+    pub(super) fates: Vec<Fate>,
+    /// Letters that each wish requeued.
+    pub(super) requeued: Vec<u64>,
+}
+
 /// The open file.
 pub(super) struct Store {
     conn: Connection,
@@ -59,6 +74,7 @@ pub(super) struct Store {
     wal: PathBuf,
     dictionary: Dictionary,
     counters: Counters,
+    dead: Counts,
     tip: Position,
     max_size: u64,
     /// Rows above the tip may be left of a commit that failed: they go before the next.
@@ -82,7 +98,8 @@ impl Store {
         wal.push("-wal");
         let id = schema::id(&conn).map_err(failed("reading the file"))?;
         let (dictionary, counters, tip) = load(&conn).map_err(failed("reading the file"))?;
-        let mut store = Self { conn, id, wal: wal.into(), dictionary, counters, tip, max_size: 0, leftovers: false };
+        let dead = letters::count(&conn).map_err(failed("reading the file"))?;
+        let mut store = Self { conn, id, wal: wal.into(), dictionary, counters, dead, tip, max_size: 0, leftovers: false };
         store.limit(max_size)?;
         Ok(store)
     }
@@ -165,6 +182,11 @@ impl Store {
         self.counters
     }
 
+    /// How many dead letters each output has.
+    pub(super) fn dead(&self) -> &Counts {
+        &self.dead
+    }
+
     /// Takes another cap.
     pub(super) fn limit(&mut self, max_size: u64) -> Result<(), JournalError> {
         if self.max_size != max_size {
@@ -174,12 +196,12 @@ impl Store {
         Ok(())
     }
 
-    /// Makes everything of a batch durable, or nothing. Says what became of each row.
-    pub(super) fn commit(&mut self, batch: &Batch, now: Timestamp) -> Result<Vec<Fate>, JournalError> {
+    /// Makes everything of a batch durable, or nothing. Says what became of it.
+    pub(super) fn commit(&mut self, batch: &Batch, now: Timestamp) -> Result<Committed, JournalError> {
         self.try_commit(batch, now).map_err(failed("committing"))
     }
 
-    fn try_commit(&mut self, batch: &Batch, now: Timestamp) -> rusqlite::Result<Vec<Fate>> {
+    fn try_commit(&mut self, batch: &Batch, now: Timestamp) -> rusqlite::Result<Committed> {
         let tx = Transaction::new(&mut self.conn, rusqlite::TransactionBehavior::Immediate)?;
         let mut counters = self.counters;
         if self.leftovers {
@@ -196,7 +218,11 @@ impl Store {
         counters.rows = counters.rows.saturating_sub(moved);
         counters.damaged += moved;
         counters.dropped_memory += batch.dropped;
-        keep_outputs(&tx, &batch.outputs)?;
+        // Before the acknowledgement, in one transaction with it.
+        letters::write(&tx, &batch.letters)?;
+        let requeued = requeue(&tx, &batch.letters.requeues, &mut counters)?;
+        counters.dropped_dead += keep_outputs(&tx, &batch.outputs)?;
+        let dead = if batch.may_change_letters() { Some(letters::count(&tx)?) } else { None };
         if let Some(promises) = &batch.schedule {
             keep_schedule(&tx, &mut self.dictionary, promises)?;
             keep_meta(&tx, "clean", 0)?;
@@ -210,13 +236,14 @@ impl Store {
         keep_counters(&tx, counters)?;
         tx.commit()?;
         self.counters = counters;
+        self.dead = dead.unwrap_or_else(|| std::mem::take(&mut self.dead));
         self.tip.0 += added;
         self.leftovers = false;
         if batch.clean {
             // So that a copy of the one file is a whole backup. Whatever keeps it from being done, the rows are durable.
             let _ = schema::checkpoint(&self.conn);
         }
-        Ok(fates)
+        Ok(Committed { fates, requeued })
     }
 
     /// The outputs that the file knows. One whose bytes were altered starts over: its rows are sent again.
@@ -304,6 +331,37 @@ impl Store {
         Ok(deleted)
     }
 
+    /// Makes the dead letters of an output, or of all, a round, when no qosd runs. Says how many they are.
+    pub(super) fn requeue(&mut self, output: Option<&str>) -> Result<u64, JournalError> {
+        let mut round = || {
+            let tx = self.conn.transaction()?;
+            let mut counters = self.counters;
+            counters.requeues += 1;
+            let count = letters::requeue(&tx, output, counters.requeues as i64)?;
+            keep_counters(&tx, counters)?;
+            tx.commit()?;
+            self.counters = counters;
+            Ok(count)
+        };
+        round().map_err(failed("requeuing dead letters"))
+    }
+
+    /// Drops the oldest dead letters.
+    pub(super) fn drop_letters(&mut self, count: u64) -> Result<u64, JournalError> {
+        let mut drop_oldest = || {
+            let tx = self.conn.transaction()?;
+            let dropped = letters::drop_oldest(&tx, count)?;
+            let dead = letters::count(&tx)?;
+            let counters = Counters { dropped_dead: self.counters.dropped_dead + dropped, ..self.counters };
+            keep_counters(&tx, counters)?;
+            tx.commit()?;
+            self.counters = counters;
+            self.dead = dead;
+            Ok(dropped)
+        };
+        drop_oldest().map_err(failed("dropping dead letters"))
+    }
+
     /// When the oldest receipt came.
     pub(super) fn oldest_receipt(&self) -> Result<Option<Timestamp>, JournalError> {
         receipts::oldest(&self.conn).map_err(failed("looking for the oldest receipt"))
@@ -334,6 +392,8 @@ fn load(conn: &Connection) -> rusqlite::Result<(Dictionary, Counters, Position)>
         damaged: count("damaged")?,
         receipts: count("receipts")?,
         dropped_gone: count("dropped_gone")?,
+        dropped_dead: count("dropped_dead")?,
+        requeues: count("requeues")?,
     };
     let last: Option<i64> = conn.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'row'", [], |row| row.get(0)).optional()?;
     Ok((dictionary, counters, Position(last.unwrap_or_default() as u64)))
@@ -384,17 +444,29 @@ fn set_aside<'a>(tx: &Transaction<'_>, positions: impl Iterator<Item = &'a u64>,
     Ok(moved)
 }
 
-fn keep_outputs(tx: &Transaction<'_>, outputs: &BTreeMap<String, Option<Output>>) -> rusqlite::Result<()> {
+/// Each wish is a round of its own. Says how many letters each is.
+fn requeue(tx: &Transaction<'_>, wishes: &[Requeue], counters: &mut Counters) -> rusqlite::Result<Vec<u64>> {
+    let round = |wish: &Requeue| {
+        counters.requeues += 1;
+        letters::requeue(tx, wish.output.as_deref(), counters.requeues as i64)
+    };
+    wishes.iter().map(round).collect()
+}
+
+/// Says how many dead letters went with outputs that are forgotten.
+fn keep_outputs(tx: &Transaction<'_>, outputs: &BTreeMap<String, Option<Output>>) -> rusqlite::Result<u64> {
+    let mut forgotten = 0;
     for (name, output) in outputs {
         let Some(output) = output else {
             tx.execute("DELETE FROM output WHERE name = ?1", [name])?;
+            forgotten += letters::forget(tx, name)?;
             continue;
         };
         let bytes = output.acknowledged.to_bytes();
         let sql = "INSERT OR REPLACE INTO output (name, acknowledged, crc, removed) VALUES (?1, ?2, ?3, ?4)";
         tx.execute(sql, params![name, bytes, crc32c::crc32c(&bytes), output.removed.map(Timestamp::nanos)])?;
     }
-    Ok(())
+    Ok(forgotten)
 }
 
 fn keep_schedule(tx: &Transaction<'_>, dictionary: &mut Dictionary, promises: &[Promise]) -> rusqlite::Result<()> {
@@ -414,7 +486,9 @@ fn keep_counters(tx: &Transaction<'_>, counters: Counters) -> rusqlite::Result<(
     keep_meta(tx, "dropped_size", counters.dropped_size as i64)?;
     keep_meta(tx, "damaged", counters.damaged as i64)?;
     keep_meta(tx, "receipts", counters.receipts as i64)?;
-    keep_meta(tx, "dropped_gone", counters.dropped_gone as i64)
+    keep_meta(tx, "dropped_gone", counters.dropped_gone as i64)?;
+    keep_meta(tx, "dropped_dead", counters.dropped_dead as i64)?;
+    keep_meta(tx, "requeues", counters.requeues as i64)
 }
 
 fn keep_meta(tx: &Transaction<'_>, name: &str, value: i64) -> rusqlite::Result<()> {

@@ -11,6 +11,7 @@ use super::testing::{ping_row, row, settings};
 use super::*;
 
 mod away;
+mod letters;
 mod receipts;
 
 const EPOCH: i64 = 1_700_000_000_000_000_000;
@@ -98,9 +99,9 @@ fn a_second_qosd_is_refused() {
 fn a_journal_of_a_later_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), Mode::Inline));
-    sqlite(dir.path()).pragma_update(None, "user_version", 3).unwrap();
+    sqlite(dir.path()).pragma_update(None, "user_version", 4).unwrap();
     let refused = Journal::open(dir.path(), settings(), Clock::system(), Mode::Inline).err().unwrap();
-    assert!(matches!(refused, JournalError::Newer { version: 3, .. }), "{refused}");
+    assert!(matches!(refused, JournalError::Newer { version: 4, .. }), "{refused}");
 }
 
 #[tokio::test]

@@ -15,9 +15,8 @@ use super::folder::Folder;
 use super::inbox::{Batch, Inbox};
 use super::missed::Previous;
 use super::reader::Reader;
-use super::receipt::Fate;
 use super::retention::{self, Facts, Steady, Step};
-use super::store::{Before, Store};
+use super::store::{Before, Committed, Store};
 use super::{JournalError, Position, Settings, Stats};
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::settings::explain;
@@ -37,6 +36,8 @@ pub(super) struct Shared {
     pub(super) wake: Condvar,
     /// The last durable row.
     pub(super) tip: watch::Sender<Position>,
+    /// Rounds of dead letters that were requeued.
+    pub(super) requeues: watch::Sender<u64>,
     /// What is counted, as of the last round.
     pub(super) stats: Mutex<Stats>,
     /// The connection for reading; none until it is needed.
@@ -63,6 +64,7 @@ impl Shared {
             inbox: Mutex::new(Inbox::new(settings, ring)),
             wake: Condvar::new(),
             tip: watch::Sender::new(Position::default()),
+            requeues: watch::Sender::new(0),
             stats: Mutex::default(),
             reader: Mutex::new(None),
             previous: Mutex::default(),
@@ -110,13 +112,16 @@ pub(super) struct Engine {
     more: bool,
     /// When rows were last lost for size.
     lost: Option<Duration>,
+    /// When dead letters were last dropped.
+    dropped_letters: Option<Duration>,
 }
 
 impl Engine {
     /// With the file open, unless the disk has none for us now: then rows wait in memory, and it is tried again.
     pub(super) fn start(shared: Arc<Shared>) -> Result<Self, JournalError> {
         let now = shared.clock.now();
-        let mut engine = Self { shared, store: None, before: None, steady: Steady::new(now), failing: None, more: true, lost: None };
+        let steady = Steady::new(now);
+        let mut engine = Self { shared, store: None, before: None, steady, failing: None, more: true, lost: None, dropped_letters: None };
         match engine.open(now) {
             Ok(()) => engine.publish(),
             Err(error) if error.forbids_start() => return Err(error),
@@ -191,7 +196,7 @@ impl Engine {
         };
         // A panic must not cost the rows, so the batch stays out here.
         match guarded(|| self.write(&batch, now.unix)) {
-            Ok(fates) => self.succeeded(batch, &fates, trusted),
+            Ok(committed) => self.succeeded(batch, committed, trusted),
             Err(error) => self.failed(batch, &error, now.mono),
         }
     }
@@ -224,32 +229,35 @@ impl Engine {
         Ok(())
     }
 
-    fn write(&mut self, batch: &Batch, now: Timestamp) -> Result<Vec<Fate>, JournalError> {
+    fn write(&mut self, batch: &Batch, now: Timestamp) -> Result<Committed, JournalError> {
         let folder = &self.shared.folder;
         let in_place = || if folder.is_in_place() { Ok(()) } else { Err(JournalError::Gone) };
         let store = self.store.as_mut().ok_or(JournalError::Gone)?;
         in_place()?;
         store.limit(held(&self.shared.inbox).settings.max_size)?;
         if batch.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Committed::default());
         }
-        let fates = store.commit(batch, now)?;
+        let committed = store.commit(batch, now)?;
         // What went into a file that nobody finds again is not durable.
         in_place()?;
-        if store.is_whole() { Ok(fates) } else { Err(JournalError::Gone) }
+        if store.is_whole() { Ok(committed) } else { Err(JournalError::Gone) }
     }
 
-    fn succeeded(&mut self, batch: Batch, fates: &[Fate], now: Option<Timestamp>) {
+    fn succeeded(&mut self, batch: Batch, committed: Committed, now: Option<Timestamp>) {
         if self.failing.take().is_some() {
             let lost = batch.dropped;
             tracing::info!(rows = batch.rows.len(), lost, "journal takes rows again");
         }
         held(&self.shared.inbox).settled();
         self.publish();
-        batch.rows.iter().zip(fates).for_each(|(waiting, fate)| waiting.decide(*fate));
+        batch.rows.iter().zip(committed.fates).for_each(|(waiting, fate)| waiting.decide(fate));
         for ticket in batch.tickets {
             // Whoever gave up waiting needs no answer.
             let _ = ticket.send(Ok(()));
+        }
+        for (wish, letters) in batch.letters.requeues.into_iter().zip(committed.requeued) {
+            let _ = wish.tell.send(Ok(letters));
         }
         match guarded(|| self.tidy(now)) {
             Ok(more) => {
@@ -275,7 +283,11 @@ impl Engine {
         }
         let wait = self.failing.as_ref().map_or(RETRY.0, |failing| (failing.wait * 2).min(RETRY.1));
         self.failing = Some(Failing { retry_at: now + wait, wait });
-        held(&self.shared.inbox).give_back(batch, now);
+        {
+            let mut inbox = held(&self.shared.inbox);
+            inbox.give_back(batch, now);
+            inbox.letters.refuse_requeues(&reason);
+        }
         held(&self.shared.stats).failing = Some(reason.clone());
         for ticket in tickets {
             let _ = ticket.send(Err(JournalError::Failing(reason.clone())));
@@ -297,18 +309,25 @@ impl Engine {
         stats.damaged = counters.damaged;
         stats.receipts = counters.receipts;
         stats.dropped_gone = counters.dropped_gone;
+        stats.dropped_dead = counters.dropped_dead;
+        stats.dead.clone_from(store.dead());
         stats.failing = None;
         stats.bytes = bytes.unwrap_or(stats.bytes);
         stats.oldest = first.map_or(stats.oldest, |first| first.map(|first| first.time));
         drop(stats);
         let tip = store.tip();
         self.shared.tip.send_if_modified(|known| std::mem::replace(known, tip) != tip);
+        self.shared.requeues.send_if_modified(|known| std::mem::replace(known, counters.requeues) != counters.requeues);
     }
 
     /// One step of retention. Says whether there is more to do.
     fn tidy(&mut self, now: Option<Timestamp>) -> Result<bool, JournalError> {
         let (settings, delivered) = {
             let inbox = held(&self.shared.inbox);
+            if !inbox.letters.refused.is_empty() {
+                // Their rows are acknowledged, but not yet copied: the next commit comes first.
+                return Ok(true);
+            }
             let needed = inbox.outputs.values().filter(|output| output.removed.is_none());
             (inbox.settings.clone(), retention::delivered(needed.map(|output| &output.acknowledged)))
         };
@@ -319,6 +338,8 @@ impl Engine {
         }
         let forget = retention::forget(store.counters().receipts, store.oldest_receipt()?, settings.max_size, now);
         let forgotten = forget.map_or(Ok(0), |forget| store.forget_receipts(forget.count, forget.before))?;
+        let dropped = self.drop_letters(settings.max_size)?;
+        let Some(store) = &mut self.store else { return Ok(false) };
         let first = store.first(&delivered)?;
         let facts = Facts {
             bytes: store.bytes()?,
@@ -340,16 +361,34 @@ impl Engine {
                 lost
             }
         };
-        Ok(deleted + forgotten > 0)
+        Ok(deleted + forgotten + dropped > 0)
     }
 
     fn tell_loss(&mut self, rows: u64) {
-        let now = self.shared.clock.now().mono;
-        if self.lost.is_none_or(|before| now.saturating_sub(before) > EPISODE) {
+        if begins(&mut self.lost, self.shared.clock.now().mono) {
             tracing::error!(rows, "journal is full, dropping the oldest undelivered rows");
         }
-        self.lost = Some(now);
     }
+
+    /// Drops the dead letters that are too many, a step of them.
+    fn drop_letters(&mut self, max_size: u64) -> Result<u64, JournalError> {
+        let Some(store) = &mut self.store else { return Ok(0) };
+        let letters = store.dead().values().map(|count| count.letters).sum();
+        let over = retention::too_many_letters(letters, max_size);
+        if over == 0 {
+            return Ok(0);
+        }
+        let dropped = store.drop_letters(over)?;
+        if begins(&mut self.dropped_letters, self.shared.clock.now().mono) {
+            tracing::error!(letters, dropped, "too many dead letters, dropping the oldest");
+        }
+        Ok(dropped)
+    }
+}
+
+/// Whether a loss at `now` is the first of an episode.
+fn begins(last: &mut Option<Duration>, now: Duration) -> bool {
+    last.replace(now).is_none_or(|before| now.saturating_sub(before) > EPISODE)
 }
 
 /// A panic is an error like others: the disk may be better next time.
