@@ -50,7 +50,7 @@ async fn a_letter_and_the_acknowledgement_of_its_row_are_both_there_after_a_kill
     drop(journal);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_letter_stays_when_retention_takes_its_row() {
     let dir = tempfile::tempdir().unwrap();
     let journal = with_letters(dir.path());
@@ -58,6 +58,7 @@ async fn a_letter_stays_when_retention_takes_its_row() {
     drop(journal);
     // Old by now, and delivered.
     let journal = open_at(dir.path(), Mode::Inline, 40 * 24 * 3600);
+    tokio::time::advance(Duration::from_hours(1)).await;
     journal.append(rows(10..11));
     assert_eq!(contents(&journal).await, rows(10..11));
     assert_eq!(count(&journal, "main"), (2, 0));
@@ -150,8 +151,8 @@ async fn letters_are_exported_as_rows_with_who_refused_them_why_and_when() {
     assert_eq!(exported(dir.path(), &since, Format::Line).lines().count(), 1);
 }
 
-#[test]
-fn too_many_letters_lose_the_oldest_and_an_output_that_is_forgotten_all_and_both_are_counted() {
+#[tokio::test(start_paused = true)]
+async fn too_many_letters_lose_the_oldest_and_an_output_that_is_forgotten_all_and_both_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let small = Settings { max_size: 1 << 20, ..settings() };
     let clock = Clock::virtual_from(at(0));
@@ -165,6 +166,7 @@ fn too_many_letters_lose_the_oldest_and_an_output_that_is_forgotten_all_and_both
     journal.outputs(vec![]);
     drop(journal);
     let journal = open_at(dir.path(), Mode::Inline, 8 * 24 * 3600);
+    tokio::time::advance(Duration::from_hours(1)).await;
     journal.append(rows(1_000..1_001));
     assert_eq!((count(&journal, "main"), journal.stats().dropped_dead), ((0, 0), 600));
 }
