@@ -34,6 +34,7 @@ use crate::writer::{Intake, Outlet, OutputSpec, OutputStatus, Statuses, Writer, 
 mod halves;
 mod plan;
 mod service;
+mod state_socket;
 
 use plan::Planner;
 pub use service::{Ended, run};

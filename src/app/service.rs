@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, interval_at, timeout};
 
-use super::{Begun, Options, Parts, StartError, is_fatal};
+use super::{Begun, Options, Parts, StartError, is_fatal, state_socket};
 use crate::clock::Clock;
 use crate::config;
 use crate::journal::Journal;
@@ -111,24 +111,13 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     let hook = hooks.is_some().then(|| fault_hook(address.clone(), parts.view.clone()));
     let reporter = Arc::clone(&parts);
     let requeue = requeue(parts.journal.clone());
-    let outcome = server::serve(&socket, Arc::new(move || reporter.report()), requeue, hook);
-    let own_socket = match outcome {
-        Ok(server) => {
-            actix_rt::spawn(server);
-            Some(socket)
-        }
-        Err(error) => {
-            tracing::error!(error = explain(&error), "no state socket, `qosd status` will not work");
-            None
-        }
-    };
+    let socket = actix_rt::spawn(state_socket::keep(socket, Arc::new(move || reporter.report()), requeue, hook));
 
     let service = Service { parts, supervisor: address, task, notices, signals, telemetry, systemd };
     let ended = service.live().await;
-    if let Some(socket) = own_socket {
-        // It may be gone already, which is as good.
-        let _ = std::fs::remove_file(socket);
-    }
+    socket.abort();
+    // Cancelled, as was asked for; its file goes with it.
+    let _ = socket.await;
     Ok(ended)
 }
 

@@ -57,6 +57,23 @@ fn a_folder_that_is_removed_is_made_anew_and_every_row_that_went_with_it_is_coun
     );
 }
 
+/// (S9)
+#[test]
+fn a_state_socket_in_the_folder_is_there_again_when_the_folder_is() {
+    let namespace = Namespace::new();
+    let home = Home::new("[ping.one]\ntargets = [\"127.0.0.1\"]\ninterval = \"1s\"\ncount = 1\ntimeout = \"500ms\"\n");
+    let answers = || {
+        let (status, said) = home.finished(&["status"]);
+        if status.success() { Ok(()) } else { Err(said) }
+    };
+    let running = home.start_in(&namespace);
+    eventually(RECOVERED, answers);
+    fs::remove_dir_all(home.path("data")).expect("it is ours");
+    eventually(RECOVERED + NOTICED, answers);
+    running.stop();
+    assert!(!home.socket().exists(), "it goes with the process");
+}
+
 /// A file system in a file.
 fn make(image: &Path) {
     fs::File::create(image).and_then(|file| file.set_len(16 << 20)).expect("the folder is ours");
