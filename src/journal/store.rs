@@ -12,7 +12,6 @@ use super::acknowledged::Acknowledged;
 use super::dictionary::Dictionary;
 use super::encoding::{self, Layout};
 use super::inbox::{Batch, Output};
-use super::letter::Requeue;
 use super::letters::{self, Counts};
 use super::missed::{Previous, Promise};
 use super::reader::unaltered;
@@ -22,6 +21,8 @@ use super::{JournalError, Position, failed, schema};
 use crate::clock::Timestamp;
 use crate::measurement::Series;
 use crate::probe::schedule::Schedule;
+
+mod dead;
 
 /// Damaged rows that are kept to be looked at.
 const KEEP_DAMAGED: i64 = 1_000;
@@ -218,9 +219,8 @@ impl Store {
         counters.rows = counters.rows.saturating_sub(moved);
         counters.damaged += moved;
         counters.dropped_memory += batch.dropped;
-        // Before the acknowledgement, in one transaction with it.
         letters::write(&tx, &batch.letters)?;
-        let requeued = requeue(&tx, &batch.letters.requeues, &mut counters)?;
+        let requeued = dead::requeue(&tx, &batch.letters.requeues, &mut counters)?;
         counters.dropped_dead += keep_outputs(&tx, &batch.outputs)?;
         let dead = if batch.may_change_letters() { Some(letters::count(&tx)?) } else { None };
         if let Some(promises) = &batch.schedule {
@@ -331,37 +331,6 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Makes the dead letters of an output, or of all, a round, when no qosd runs. Says how many they are.
-    pub(super) fn requeue(&mut self, output: Option<&str>) -> Result<u64, JournalError> {
-        let mut round = || {
-            let tx = self.conn.transaction()?;
-            let mut counters = self.counters;
-            counters.requeues += 1;
-            let count = letters::requeue(&tx, output, counters.requeues as i64)?;
-            keep_counters(&tx, counters)?;
-            tx.commit()?;
-            self.counters = counters;
-            Ok(count)
-        };
-        round().map_err(failed("requeuing dead letters"))
-    }
-
-    /// Drops the oldest dead letters.
-    pub(super) fn drop_letters(&mut self, count: u64) -> Result<u64, JournalError> {
-        let mut drop_oldest = || {
-            let tx = self.conn.transaction()?;
-            let dropped = letters::drop_oldest(&tx, count)?;
-            let dead = letters::count(&tx)?;
-            let counters = Counters { dropped_dead: self.counters.dropped_dead + dropped, ..self.counters };
-            keep_counters(&tx, counters)?;
-            tx.commit()?;
-            self.counters = counters;
-            self.dead = dead;
-            Ok(dropped)
-        };
-        drop_oldest().map_err(failed("dropping dead letters"))
-    }
-
     /// When the oldest receipt came.
     pub(super) fn oldest_receipt(&self) -> Result<Option<Timestamp>, JournalError> {
         receipts::oldest(&self.conn).map_err(failed("looking for the oldest receipt"))
@@ -442,15 +411,6 @@ fn set_aside<'a>(tx: &Transaction<'_>, positions: impl Iterator<Item = &'a u64>,
         tx.execute(keep, [KEEP_DAMAGED])?;
     }
     Ok(moved)
-}
-
-/// Each wish is a round of its own. Says how many letters each is.
-fn requeue(tx: &Transaction<'_>, wishes: &[Requeue], counters: &mut Counters) -> rusqlite::Result<Vec<u64>> {
-    let round = |wish: &Requeue| {
-        counters.requeues += 1;
-        letters::requeue(tx, wish.output.as_deref(), counters.requeues as i64)
-    };
-    wishes.iter().map(round).collect()
 }
 
 /// Says how many dead letters went with outputs that are forgotten.

@@ -5,7 +5,8 @@
 //! is sent again byte for byte; a refused batch is halved until the rows at fault stand alone; such a row becomes a dead letter,
 //! handed over by [`Outbox::take_dead`] no later than its acknowledgement by [`Outbox::take_changed`], while the rest flows on.
 //! Where the output names a field that it refuses, the rows that have it are sent apart, and then without it, as
-//! [`part`](super::part) says.
+//! [`part`](super::part) says. An output that is far behind gets live rows in time all the same: the newest and the oldest
+//! batch take turns, with what is acknowledged in between kept as a range.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ mod step;
 
 /// After a batch was too large: so many accepted ones until twice its size is tried.
 const GROW_AFTER: u32 = 32;
+/// With more rows than so many batches behind the tip, the newest go first, and the others in between.
+const BACKLOG: u64 = 4;
 /// The most refused fields whose names are kept; further ones are counted only.
 const MOST_NAMES: usize = 64;
 
@@ -70,6 +73,8 @@ pub struct Outbox {
     suspects: Vec<Suspect>,
     /// Rows that were accepted before the last part of their span, and fields left out of them: not acknowledged yet.
     parted: BTreeMap<Position, u64>,
+    /// The last batch was of live rows, with older ones waiting: it is their turn.
+    backlog_next: bool,
     /// Fields that were left out.
     refused_fields: BTreeSet<FieldName>,
     /// Rows that were refused alone before the last part of their span, and why: not acknowledged yet.
@@ -101,6 +106,7 @@ impl Outbox {
             flight: None,
             suspects: Vec::new(),
             parted: BTreeMap::new(),
+            backlog_next: false,
             refused_fields: BTreeSet::new(),
             refused: BTreeMap::new(),
             dead: Vec::new(),
@@ -128,7 +134,7 @@ impl Outbox {
         if let Some(batch) = &self.flight {
             return Step::Post { body: batch.body.clone(), rows: batch.positions.len() };
         }
-        match self.unsent() {
+        match self.unsent(now) {
             Some((Suspect { span, part }, due)) if due <= now => {
                 // A part was in a batch before, so it is not too large to be read.
                 let limit = if part.is_whole() { self.limit } else { self.limits.batch_size };
@@ -140,7 +146,7 @@ impl Outbox {
     }
 
     /// What may be sent for the first time, or is suspected, and from when on.
-    fn unsent(&self) -> Option<(Suspect, Duration)> {
+    fn unsent(&self, now: Duration) -> Option<(Suspect, Duration)> {
         if let Some(suspect) = self.suspects.last() {
             return Some((suspect.clone(), Duration::ZERO));
         }
@@ -148,13 +154,26 @@ impl Outbox {
         if first > self.tip {
             return None;
         }
+        let live = self.live().max(first);
+        let full = live <= self.tip && self.tip.0 - live.0 + 1 >= self.limit as u64;
+        let due = if full { Duration::ZERO } else { self.waiting_since.unwrap_or_default().saturating_add(self.limits.flush_interval) };
+        let is_live_s_turn = live <= self.tip && due <= now && !self.backlog_next;
+        if first == live || is_live_s_turn {
+            return Some((whole(live, self.tip), due));
+        }
+        // Rows below others that are already sent, or to be sent first, have waited long enough.
         let above = self.acknowledged.ranges().iter().map(|(from, _)| *from).find(|from| *from > first);
-        let last = above.map_or(self.tip, |from| Position(from.0 - 1).min(self.tip));
-        let full = last.0 - first.0 + 1 >= self.limit as u64;
-        // Rows below others that are already sent have waited long enough.
-        let at_once = full || last < self.tip;
-        let due = if at_once { Duration::ZERO } else { self.waiting_since.unwrap_or_default().saturating_add(self.limits.flush_interval) };
-        Some((whole(first, last), due))
+        let last = above.map_or(live, |from| from.min(live));
+        Some((whole(first, Position(last.0 - 1)), Duration::ZERO))
+    }
+
+    /// The first of the rows that are not to wait for older ones: all above what is acknowledged, or, when those are too many
+    /// and another range can be kept, the newest batch.
+    fn live(&self) -> Position {
+        let above = self.acknowledged.ranges().last().map_or(self.acknowledged.floor(), |(_, to)| *to).0 + 1;
+        let behind = (self.tip.0 + 1).saturating_sub(above) > BACKLOG * self.limits.batch_size as u64;
+        let jump = behind && !self.acknowledged.is_full();
+        Position(if jump { self.tip.0 + 1 - self.limit as u64 } else { above })
     }
 
     /// The rows of its part that a [`Reading`] found, and their encoding: none if there is nothing to send in them, or if what
@@ -281,6 +300,7 @@ impl Outbox {
 
     /// Acknowledges a span of which every part is dealt with.
     fn acknowledge(&mut self, Span { first, last }: Span) {
+        self.backlog_next = first > self.acknowledged.next_unacknowledged(self.acknowledged.floor());
         let delivered = cut(&mut self.parted, first, last);
         self.counters.delivered += delivered.len() as u64;
         self.counters.refused_fields += delivered.values().sum::<u64>();

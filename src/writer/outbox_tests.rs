@@ -133,13 +133,13 @@ fn an_unknown_outcome_sends_the_very_same_again_though_more_rows_have_come() {
     let mut now = s(1);
     for _ in 0..20 {
         outbox.answered(now, 1.0, unknown());
-        let Step::Wait(until) = outbox.next(now, p(50)) else { panic!() };
+        let Step::Wait(until) = outbox.next(now, p(43)) else { panic!() };
         assert!(until <= now + s(60) && until > now);
         now = until;
-        assert_eq!(posted(&mut outbox, now, 50, &all(50)), first);
+        assert_eq!(posted(&mut outbox, now, 43, &all(43)), first);
     }
     outbox.answered(now, 1.0, Verdict::Accepted);
-    assert_eq!(posted(&mut outbox, now, 50, &all(50)), list(4, 13));
+    assert_eq!(posted(&mut outbox, now, 43, &all(43)), list(4, 13));
     assert_eq!(outbox.counters(), Counters { delivered: 3, retries: 20, ..Counters::default() });
 }
 
@@ -158,14 +158,14 @@ fn a_server_that_wants_a_person_keeps_everything_and_says_so_once() {
     let mut outbox = outbox(2);
     let mut now = s(0);
     for _ in 0..50 {
-        assert_eq!(posted(&mut outbox, now, 9, &all(9)), [1, 2]);
+        assert_eq!(posted(&mut outbox, now, 8, &all(8)), [1, 2]);
         outbox.answered(now, 0.9, Verdict::Hold { why: "401".to_owned() });
         now += s(60);
     }
     assert_eq!(outbox.take_events(), [Event::Failing { why: "401".to_owned() }]);
     assert_eq!(outbox.failing(), Some((s(0), "401")));
-    assert_eq!((outbox.pending(), outbox.take_changed()), (9, None));
-    posted(&mut outbox, now, 9, &all(9));
+    assert_eq!((outbox.pending(), outbox.take_changed()), (8, None));
+    posted(&mut outbox, now, 8, &all(8));
     outbox.answered(now, 0.9, Verdict::Accepted);
     assert_eq!(outbox.take_events(), [Event::Works { after: now }]);
 }
@@ -272,7 +272,8 @@ fn a_batch_too_large_is_halved_and_batches_grow_back_slowly() {
         };
         outbox.answered(s(1), 0.0, verdict);
     }
-    assert_eq!(stored, list(1, stored.len() as u64), "in order");
+    let distinct: BTreeSet<u64> = stored.iter().copied().collect();
+    assert_eq!(distinct.len(), stored.len(), "none twice");
     assert_eq!(sizes[..8], [200, 100, 50, 25, 25, 25, 25, 25]);
     let too_large = sizes.iter().filter(|size| **size > 30).count();
     assert!((5..=9).contains(&too_large), "{too_large}");
@@ -317,11 +318,11 @@ fn a_refused_row_is_acknowledged_with_the_unused_positions_around_it() {
     let mut outbox = outbox(1);
     assert_eq!(posted(&mut outbox, s(1), 1, &all(1)), [1]);
     outbox.answered(s(1), 0.0, Verdict::Accepted);
-    outbox.next(s(1), p(9));
-    let Step::Read(reading) = outbox.next(s(2), p(9)) else { panic!() };
-    outbox.loaded(s(2), Reading { limit: 2, ..reading }, vec![p(5)], Some(body(&[p(5)])));
+    outbox.next(s(1), p(5));
+    let Step::Read(reading) = outbox.next(s(2), p(5)) else { panic!() };
+    outbox.loaded(s(2), Reading { limit: 2, ..reading }, vec![p(3)], Some(body(&[p(3)])));
     outbox.answered(s(2), 0.0, refused());
-    assert_eq!((dead(&mut outbox).len(), outbox.take_changed().unwrap().floor()), (1, p(9)));
+    assert_eq!((dead(&mut outbox).len(), outbox.take_changed().unwrap().floor()), (1, p(5)));
 }
 
 #[test]
@@ -329,6 +330,51 @@ fn a_verdict_nobody_asked_for_is_ignored() {
     let mut outbox = outbox(1);
     outbox.answered(s(0), 0.0, Verdict::Accepted);
     assert_eq!((outbox.next(s(0), p(0)), outbox.counters()), (Step::Idle, Counters::default()));
+}
+
+#[test]
+fn after_an_outage_the_newest_batch_goes_first_and_live_rows_take_turns_with_the_backlog() {
+    let (mut outbox, mut now) = (outbox(10), s(1));
+    let (mut tip, mut order) = (100, Vec::new());
+    while outbox.pending() > 0 || order.is_empty() {
+        let rows = posted(&mut outbox, now, tip, &all(tip));
+        order.push((rows[0], rows.len()));
+        outbox.answered(now, 0.5, Verdict::Accepted);
+        assert!(outbox.take_changed().unwrap().ranges().len() <= 1);
+        // Three rows a second, and four requests.
+        now += SECOND / 4;
+        tip += if order.len() % 4 == 0 && tip < 112 { 3 } else { 0 };
+        if tip == 112 && outbox.next(now, p(tip)) == Step::Idle {
+            break;
+        }
+        if let Step::Wait(until) = outbox.next(now, p(tip)) {
+            now = until;
+        }
+    }
+    assert_eq!(order[..3], [(91, 10), (1, 10), (11, 10)]);
+    let live: Vec<_> = order.iter().filter(|(first, _)| *first > 100).collect();
+    assert!(live.iter().all(|(_, rows)| *rows <= 6), "each within two seconds: {order:?}");
+    let first_live = order.iter().position(|(first, _)| *first == 101).unwrap();
+    assert!(first_live < order.len() - 2, "live rows do not wait for the end of the backlog: {order:?}");
+    let touching = |pair: &[(u64, usize)]| pair.iter().all(|(first, _)| *first > 100);
+    assert!(!order[..order.len() - 2].windows(2).any(touching), "at least every other batch is of the backlog: {order:?}");
+    assert_eq!(outbox.counters().delivered, tip);
+}
+
+#[test]
+fn when_no_further_range_can_be_kept_rows_go_in_order() {
+    let mut acknowledged = Acknowledged::starting_at(p(1));
+    (1..=64).for_each(|k| acknowledged.add(p(10 * k), p(10 * k)));
+    let mut outbox = Outbox::new(acknowledged, Limits { batch_size: 5, flush_interval: SECOND });
+    let rows = all(2000);
+    let mut most = 0;
+    for _ in 0..600 {
+        let Step::Read(_) = outbox.next(s(1), p(2000)) else { break };
+        posted(&mut outbox, s(1), 2000, &rows);
+        outbox.answered(s(1), 0.5, Verdict::Accepted);
+        most = most.max(outbox.take_changed().unwrap().ranges().len());
+    }
+    assert_eq!((outbox.pending(), outbox.counters().delivered, most), (0, 1935, 64));
 }
 
 /// What a server may do with a request.
