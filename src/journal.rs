@@ -277,8 +277,13 @@ impl Journal {
     ///
     /// To be said after the rows of [`Journal::missed`] were appended: then a kill at any time loses no slot.
     pub fn scheduled(&self, series: Vec<(Series, Schedule)>) {
-        let today = self.0.shared.clock.now().unix;
-        self.change(|inbox, now| inbox.schedule(series, today, now));
+        self.scheduled_since(self.0.shared.clock.now().unix, series);
+    }
+
+    /// As [`Journal::scheduled`], from an earlier time on: that up to which [`Journal::missed`] told what was missed. Slots that
+    /// came due since would be in nobody's account.
+    pub fn scheduled_since(&self, since: Timestamp, series: Vec<(Series, Schedule)>) {
+        self.change(|inbox, now| inbox.schedule(series, since, now));
     }
 
     /// The slots that the process before this one scheduled, or would have, without a row, from its last schedule up to and
