@@ -11,6 +11,7 @@ pub(crate) mod influx;
 pub(crate) mod line;
 pub(crate) mod net;
 pub(crate) mod oracle;
+pub(crate) mod power;
 pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod responder;

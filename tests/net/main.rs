@@ -26,6 +26,7 @@ mod ping_floods;
 mod ping_hosts;
 mod ping_matrix;
 mod ping_scenarios;
+mod power;
 mod refused_field;
 mod reload;
 #[path = "../it/scripted_server.rs"]
