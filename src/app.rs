@@ -41,6 +41,8 @@ pub use service::{Ended, run};
 
 /// Rows that may wait for the writer, while it is being restarted.
 const QUEUE: usize = 100_000;
+/// How long the first slots wait until the journal has noted what is scheduled.
+const FIRST_COMMIT: Duration = Duration::from_millis(500);
 /// How long the journal may take to make the last rows durable.
 const LAST_COMMIT: Duration = Duration::from_millis(600);
 
@@ -216,7 +218,7 @@ impl Parts {
         if let Err(error) = &accounted {
             tracing::warn!(%error, "what was missed while no qosd ran is told later");
             self.journal.account_later();
-            self.planner.note();
+            self.planner.note_since(now.unix);
         }
         // The ledgers go on where the account of the missed slots ends: the actors are not there yet.
         let plan = self.planner.now();
@@ -248,8 +250,11 @@ impl Parts {
         let skipped = |(series, time): (Series, Timestamp)| Row { series, time, fields: Finding::skipped(Skip::Restart).into_fields(None) };
         let gap = missed.gap.map(|gap| vitals::gap(&lock(&self.config).agent.name, gap));
         self.journal.append(missed.slots.into_iter().map(skipped).chain(gap).collect());
-        self.planner.note();
+        self.planner.note_since(now.unix);
         self.journal.accounted();
+        // Before the first slot: one that a kill leaves open is then known to have been due. A disk that takes nothing, or its
+        // time, keeps nobody from measuring.
+        let _ = tokio::time::timeout(FIRST_COMMIT, self.journal.flush()).await;
         if let Some((_, time)) = missed.newest.iter().max_by_key(|(_, time)| *time) {
             self.ledgers.iter().for_each(|(_, ledger)| lock(ledger).used_until(*time, now.unix));
         }

@@ -297,8 +297,13 @@ impl Journal {
     ///
     /// To be said after the rows of [`Journal::missed`] were appended: then a kill at any time loses no slot.
     pub fn scheduled(&self, series: Vec<(Series, Schedule)>) {
-        let today = self.0.shared.clock.now().unix;
-        self.change(|inbox, now| inbox.schedule(series, today, now));
+        self.scheduled_since(self.0.shared.clock.now().unix, series);
+    }
+
+    /// As [`Journal::scheduled`], from an earlier time on: that up to which [`Journal::missed`] told what was missed. Slots that
+    /// came due since would be in nobody's account.
+    pub fn scheduled_since(&self, since: Timestamp, series: Vec<(Series, Schedule)>) {
+        self.change(|inbox, now| inbox.schedule(series, since, now));
     }
 
     /// What the process before missed can not be told now: what it scheduled is kept until [`Journal::accounted`], so that

@@ -316,6 +316,19 @@ async fn slots_that_a_killed_process_left_without_a_row_are_told_exactly() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slot_that_came_due_while_the_missed_ones_were_told_is_missed_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), Mode::Inline);
+    let a = row("a", 0).series;
+    journal.missed(at(0)).await.unwrap();
+    tokio::time::advance(Duration::from_secs(15)).await;
+    journal.scheduled_since(at(0), vec![(a.clone(), every(10))]);
+    let copy = killed(dir.path());
+    let missed = open_at(copy.path(), Mode::Inline, 16).missed(at(16)).await.unwrap();
+    assert_eq!(missed, Missed { slots: vec![(a, every(10).after(at(0)))], ..Missed::default() });
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_in_flight_of_a_series_that_a_reload_removed_is_missed_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path(), Mode::Inline);
