@@ -260,13 +260,15 @@ fn lower(resource: Resource, limit: u64) -> nix::Result<()> {
     setrlimit(resource, limit.min(soft), limit.min(hard))
 }
 
-/// Gives memory that was freed back to the system. What is freed in one thread is otherwise kept for that thread: reading a large
-/// config would cost its peak for as long as the process lives.
-pub fn return_freed_memory() {
-    // SAFETY: glibc's malloc_trim may be called at any time by any thread, and touches only memory that nobody has.
+/// Has the threads take memory from two places, so that what one has freed another can have. By default glibc gives nearly each
+/// thread a place of its own, and what the reading of a large config took is kept for the thread that read it, for good.
+///
+/// To be called before there are other threads.
+pub fn share_memory() {
+    // SAFETY: mallopt changes a setting of the allocator under its lock, and touches nothing that anybody has.
     #[cfg(target_env = "gnu")]
     unsafe {
-        libc::malloc_trim(0);
+        libc::mallopt(libc::M_ARENA_MAX, 2);
     }
 }
 

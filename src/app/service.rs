@@ -50,6 +50,7 @@ pub enum Ended {
 
 /// Runs the service until it is stopped.
 pub fn run(options: Options) -> Result<Ended, StartError> {
+    sys::share_memory();
     System::new().block_on(async {
         // Before anything else: a reload that comes early must not kill.
         let signals = Signals::install().map_err(|error| StartError::System("signal handlers cannot be installed", error))?;
@@ -196,7 +197,6 @@ impl Service {
         }
         self.systemd.ready(&self.parts.summary());
         tracing::info!(series = self.parts.planner.now().len(), "qosd is ready");
-        sys::return_freed_memory();
         match self.main_loop().await {
             Turn::Stop(signal) => {
                 tracing::info!(signal, "qosd stops");
@@ -289,7 +289,6 @@ impl Service {
                 if let Some(telemetry) = &self.telemetry {
                     telemetry.follow(&log);
                 }
-                sys::return_freed_memory();
                 self.systemd.ready(&self.parts.summary());
             }
             Err(problem) => self.systemd.ready(&format!("reload refused: {}", problem.lines().next().unwrap_or_default())),
