@@ -46,6 +46,9 @@ const FIRST_COMMIT: Duration = Duration::from_millis(500);
 /// How long the journal may take to make the last rows durable.
 const LAST_COMMIT: Duration = Duration::from_millis(600);
 
+/// How long what was missed is looked for before the first slot; later it has all the time.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
 /// How long to wait before the missed slots are asked for again.
 const ACCOUNT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -214,7 +217,7 @@ impl Parts {
     /// the same, and the rest is for [`Parts::account_later`].
     async fn begin(&self) -> Begun {
         let now = self.clock.now();
-        let accounted = self.account_for_absence(now).await;
+        let accounted = self.account_for_absence(now, FIRST_LOOK).await;
         if let Err(error) = &accounted {
             tracing::warn!(%error, "what was missed while no qosd ran is told later");
             self.journal.account_later();
@@ -232,18 +235,22 @@ impl Parts {
     /// Once the journal can be read, what was missed until `started` is told.
     async fn account_later(&self, started: Moment) {
         self.journal.readable().await;
-        while let Err(error) = self.account_for_absence(started).await {
+        while let Err(error) = self.account_for_absence(started, Duration::MAX).await {
             tracing::debug!(%error, "what was missed while no qosd ran cannot be told yet");
             tokio::time::sleep(ACCOUNT_AGAIN).await;
         }
     }
 
-    async fn account_for_absence(&self, now: Moment) -> Result<(), JournalError> {
-        for output in self.outputs.borrow().clone().iter() {
-            // Before the first row: a new output starts now.
-            self.journal.output(&output.name, output.replay).await?;
-        }
-        let missed = self.journal.missed(now.unix).await?;
+    async fn account_for_absence(&self, now: Moment, limit: Duration) -> Result<(), JournalError> {
+        let look = async {
+            for output in self.outputs.borrow().clone().iter() {
+                // Before the first row: a new output starts now.
+                self.journal.output(&output.name, output.replay).await?;
+            }
+            self.journal.missed(now.unix).await
+        };
+        let slow = |_| JournalError::Failing(format!("no answer for {limit:?}"));
+        let missed = tokio::time::timeout(limit, look).await.map_err(slow)??;
         if !missed.slots.is_empty() || missed.gap.is_some() {
             tracing::warn!(slots = missed.slots.len(), gap = ?missed.gap, "slots were missed while no qosd ran");
         }
@@ -255,7 +262,9 @@ impl Parts {
         // Before the first slot: one that a kill leaves open is then known to have been due. A disk that takes nothing, or its
         // time, keeps nobody from measuring.
         let _ = tokio::time::timeout(FIRST_COMMIT, self.journal.flush()).await;
-        if let Some((_, time)) = missed.newest.iter().max_by_key(|(_, time)| *time) {
+        // Rows of this process may be among them, if this is told late: they are not of a clock that went back.
+        let present = self.clock.now().unix;
+        if let Some((_, time)) = missed.newest.iter().filter(|(_, time)| *time > present).max_by_key(|(_, time)| *time) {
             self.ledgers.iter().for_each(|(_, ledger)| lock(ledger).used_until(*time, now.unix));
         }
         Ok(())

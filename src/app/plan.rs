@@ -75,6 +75,8 @@ impl Planner {
 
     /// Notes in the journal what is scheduled since a time: that up to which the slots missed before are accounted for.
     pub(super) fn note_since(&self, since: Timestamp) {
+        // As in a change of the plan: the last that is sent is the last that is noted.
+        let _inputs = lock(&self.inputs);
         self.journal.scheduled_since(since, self.slots());
     }
 

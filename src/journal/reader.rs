@@ -153,12 +153,27 @@ impl Reader {
     ) -> Result<Found, JournalError> {
         let sql = "SELECT position, series, time, layout, crc, body FROM dead
             WHERE output = ?1 AND requeued = ?2 AND position > ?3 AND position <= ?4 ORDER BY position LIMIT ?5";
-        let read = || {
-            let mut statement = self.conn.prepare(sql)?;
-            statement.query_map(params![output, round, after.0 as i64, upto.0 as i64, limit as i64], raw)?.collect()
-        };
-        let raws: rusqlite::Result<Vec<Raw>> = read();
-        self.sort_out(raws.map_err(failed("reading dead letters"))?)
+        let mut found = Found::default();
+        let mut after = i64::try_from(after.0).unwrap_or(i64::MAX);
+        // Fewer than asked for means that there are no more, so damaged ones are made up for.
+        while found.rows.len() < limit {
+            let wanted = limit - found.rows.len();
+            let read = || {
+                let mut statement = self.conn.prepare(sql)?;
+                statement.query_map(params![output, round, after, upto.0 as i64, wanted as i64], raw)?.collect()
+            };
+            let raws: rusqlite::Result<Vec<Raw>> = read();
+            let raws = raws.map_err(failed("reading dead letters"))?;
+            let is_last = raws.len() < wanted;
+            after = raws.last().map_or(after, |raw| raw.position);
+            let more = self.sort_out(raws)?;
+            found.rows.extend(more.rows);
+            found.damaged.extend(more.damaged);
+            if is_last {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// At most `limit` dead letters of all outputs after `after`, in the order in which they were refused first.

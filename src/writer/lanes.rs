@@ -36,7 +36,9 @@ impl Lanes {
     /// What to do now, and for which outbox. Who has posted lets the other one go first.
     pub(super) fn next(&mut self, now: Duration, tip: Position) -> (Lane, Step) {
         let rows = (Lane::Rows, self.rows.next(now, tip));
-        if let Some(until) = self.backing_off(now) {
+        // Letters that fail again and again do not hold up the rows, but who is asked for quiet is quiet.
+        let quiet = self.letters.as_ref().and_then(|(_, outbox)| outbox.quiet(now));
+        if let Some(until) = self.rows.backing_off(now).max(quiet) {
             return (Lane::Rows, Step::Wait(until));
         }
         let letters = self.letters.as_mut().map_or(Step::Idle, |(round, outbox)| outbox.next(now, round.last));
@@ -175,15 +177,26 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_away_is_away_for_both() {
+    fn letters_that_fail_hold_up_nobody_else() {
         let (mut lanes, now) = (lanes(1), Duration::from_secs(1));
         let lane = posted(&mut lanes, now, 100).unwrap();
         assert_eq!(lane, Lane::Letters);
-        lanes.outbox(lane).answered(now, 1.0, Verdict::Unknown { why: "away".to_owned() });
+        lanes.outbox(lane).answered(now, 1.0, Verdict::Unknown { why: "reset".to_owned() });
+        assert_eq!(posted(&mut lanes, now, 101), Some(Lane::Rows));
+        lanes.outbox(Lane::Rows).answered(now, 1.0, Verdict::Unknown { why: "away".to_owned() });
         let until = now + Duration::from_millis(500);
-        assert_eq!(lanes.next(now, Position(101)), (Lane::Rows, Step::Wait(until)));
+        assert_eq!(lanes.next(now, Position(101)), (Lane::Rows, Step::Wait(until)), "but rows that fail hold up the letters");
+    }
+
+    #[test]
+    fn a_server_that_asks_for_quiet_has_it_from_both() {
+        let (mut lanes, now) = (lanes(1), Duration::from_secs(1));
+        let lane = posted(&mut lanes, now, 100).unwrap();
+        let wait = Duration::from_secs(7);
+        lanes.outbox(lane).answered(now, 1.0, Verdict::After { wait, why: "429".to_owned() });
+        assert_eq!(lanes.next(now, Position(101)), (Lane::Rows, Step::Wait(now + wait)));
         assert_eq!(lanes.rows().pending(), 1, "what comes meanwhile is known");
-        assert_eq!(posted(&mut lanes, until, 101), Some(Lane::Rows));
+        assert!(posted(&mut lanes, now + wait, 101).is_some());
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub struct Outbox {
     /// When the oldest row that was never in a batch became durable.
     waiting_since: Option<Duration>,
     not_before: Duration,
+    /// Until when the server itself asked for quiet.
+    told_until: Duration,
     backoff: Backoff,
     episode: Episode,
     events: Vec<Event>,
@@ -115,6 +117,7 @@ impl Outbox {
             tip: Position(0),
             waiting_since: None,
             not_before: Duration::ZERO,
+            told_until: Duration::ZERO,
             backoff: Backoff::default(),
             episode: Episode::default(),
             events: Vec::new(),
@@ -220,7 +223,10 @@ impl Outbox {
                 self.limit = (batch.positions.len() / 2).max(1);
                 self.doubt(now, &batch, "a single row is too large");
             }
-            Verdict::After { wait, why } => self.again(now, batch, wait, why),
+            Verdict::After { wait, why } => {
+                self.told_until = now.saturating_add(wait);
+                self.again(now, batch, wait, why);
+            }
             Verdict::Hold { why } | Verdict::Unknown { why } => {
                 let wait = self.backoff.fail(fraction);
                 self.again(now, batch, wait, why);
@@ -355,6 +361,11 @@ impl Outbox {
     /// Until when nothing is sent after a failure.
     pub fn backing_off(&self, now: Duration) -> Option<Duration> {
         (now < self.not_before).then_some(self.not_before)
+    }
+
+    /// Until when the server itself asked for quiet, whatever would be sent.
+    pub fn quiet(&self, now: Duration) -> Option<Duration> {
+        (now < self.told_until).then_some(self.told_until)
     }
 
     /// What was done so far.

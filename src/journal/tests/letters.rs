@@ -123,6 +123,8 @@ async fn a_letter_that_was_altered_is_told_and_neither_sent_nor_exported() {
     let round = journal.round("main").await.unwrap().unwrap();
     let found = journal.read_round("main", round, (Position(0), round.last), 100).await.unwrap();
     assert_eq!((found.rows[0].position, found.damaged), (Position(7), vec![Position(3)]));
+    let first = journal.read_round("main", round, (Position(0), round.last), 1).await.unwrap();
+    assert_eq!(first.rows[0].position, Position(7), "fewer than asked for would mean that there are no more");
     assert_eq!(exported(dir.path(), &Filter::default(), Format::Line).lines().count(), 1);
 }
 
