@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, interval_at, timeout};
 
-use super::{Begun, Options, Parts, StartError, is_fatal, state_socket};
+use super::absence::Begun;
+use super::{Options, Parts, StartError, is_fatal, state_socket};
 use crate::clock::Clock;
 use crate::config;
 use crate::journal::Journal;

@@ -68,6 +68,7 @@ struct Journal {
     dropped_memory: u64,
     dropped_size: u64,
     dropped_gone: u64,
+    dropped_dead: u64,
     failing: Option<String>,
 }
 
@@ -183,8 +184,13 @@ fn show(report: &Report) -> String {
 
 /// The rows that were ever lost, by reason.
 fn lost(journal: &Journal) -> String {
-    let Journal { dropped_memory, dropped_size, dropped_gone, .. } = journal;
-    let reasons = [(dropped_memory, "from memory"), (dropped_size, "undelivered at max_size"), (dropped_gone, "with their file")];
+    let Journal { dropped_memory, dropped_size, dropped_gone, dropped_dead, .. } = journal;
+    let reasons = [
+        (dropped_memory, "from memory"),
+        (dropped_size, "undelivered at max_size"),
+        (dropped_gone, "with their file"),
+        (dropped_dead, "as dead letters"),
+    ];
     reasons.iter().filter(|(rows, _)| **rows > 0).flat_map(|(rows, why)| [", ".into(), rows.to_string(), format!(" lost {why}")]).collect()
 }
 

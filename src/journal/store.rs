@@ -57,6 +57,8 @@ pub(super) struct Before {
     pub(super) tip: Position,
     /// What it counted.
     pub(super) counters: Counters,
+    /// Dead letters in it.
+    pub(super) letters: u64,
 }
 
 /// What became of a batch.
@@ -127,8 +129,10 @@ impl Store {
         }
         let lost = before.tip.0.saturating_sub(store.tip.0);
         if lost > 0 {
+            let counters = Counters { dropped_gone: store.counters.dropped_gone + lost, ..store.counters };
+            // Durable at once: a kill before the next row must not give a position twice.
+            store.go_on_behind(before.tip, counters).map_err(failed("going on behind lost rows"))?;
             tracing::error!(rows = lost, "journal lost rows that were durable");
-            store.counters.dropped_gone += lost;
         }
         store.tip = before.tip;
         store.leftovers = true;
@@ -140,21 +144,27 @@ impl Store {
     fn follow(&mut self, before: &Before) -> rusqlite::Result<()> {
         let is_new = self.counters.rows == 0 && self.tip <= before.tip;
         let known = if is_new { Counters { rows: 0, receipts: 0, ..before.counters } } else { self.counters };
-        let counters = Counters { dropped_gone: known.dropped_gone + before.counters.rows, ..known };
-        let tip = self.tip.max(before.tip);
+        let (dropped_gone, dropped_dead) = (known.dropped_gone + before.counters.rows, known.dropped_dead + before.letters);
+        self.go_on_behind(self.tip.max(before.tip), Counters { dropped_gone, dropped_dead, ..known })?;
+        tracing::error!(rows = before.counters.rows, letters = before.letters, "journal was taken away, another takes its place");
+        Ok(())
+    }
+
+    /// The next row comes behind this position, and this is what is counted.
+    fn go_on_behind(&mut self, tip: Position, counters: Counters) -> rusqlite::Result<()> {
         let tx = self.conn.transaction()?;
         tx.execute("DELETE FROM sqlite_sequence WHERE name = 'row'", [])?;
         tx.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('row', ?1)", [tip.0 as i64])?;
         keep_counters(&tx, counters)?;
         tx.commit()?;
         (self.tip, self.counters) = (tip, counters);
-        tracing::error!(rows = before.counters.rows, "journal was taken away, another takes its place");
         Ok(())
     }
 
     /// The file as it is, all being well.
     pub(super) fn now(&self) -> Before {
-        Before { id: self.id, tip: self.tip, counters: self.counters }
+        let letters = self.dead.values().map(|count| count.letters).sum();
+        Before { id: self.id, tip: self.tip, counters: self.counters, letters }
     }
 
     /// Whether the write-ahead file is where others would find it. If not, what it held is saved into the main file, so that

@@ -1,6 +1,7 @@
 //! The folder that is not there, or no longer.
 
 use super::*;
+use crate::journal::store::Before;
 
 /// Waits for the journal's own attempt.
 async fn taken(journal: &Journal, tip: u64) {
@@ -129,4 +130,34 @@ async fn a_write_ahead_file_that_is_removed_costs_nothing() {
     drop(journal);
     let after = open(dir.path(), Mode::Threaded);
     assert_eq!((contents(&after).await, after.stats().dropped_gone), (rows(0..12), 0));
+}
+
+#[tokio::test]
+async fn dead_letters_that_go_with_a_file_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let journal = open(&data, Mode::Threaded);
+    journal.append(rows(0..10));
+    journal.flush().await.unwrap();
+    let letter = DeadLetter { position: Position(3), reason: "400".to_owned() };
+    journal.bury("main", &Acknowledged::starting_at(Position(10)), vec![letter]);
+    journal.flush().await.unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
+    journal.append(rows(10..11));
+    taken(&journal, 11).await;
+    assert_eq!((journal.dead("main").letters, journal.stats().dropped_dead), (0, 1));
+}
+
+#[test]
+fn positions_of_rows_that_a_file_has_lost_are_not_given_again_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(folder::FILE);
+    let batch = inbox::Batch { rows: rows(0..10).into_iter().map(Waiting::from).collect(), ..Default::default() };
+    let mut store = Store::open(&path, 1 << 30).unwrap();
+    store.commit(&batch, at(0)).unwrap();
+    let before = Before { tip: Position(15), ..store.now() };
+    drop(store);
+    Store::reopen(&path, 1 << 30, &before).unwrap().close_untrusted();
+    let store = Store::open(&path, 1 << 30).unwrap();
+    assert_eq!((store.tip(), store.counters().dropped_gone), (Position(15), 5));
 }
