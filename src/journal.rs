@@ -47,7 +47,6 @@ use error::failed;
 use inbox::{Inbox, RING};
 use receipt::Waiting;
 pub use receipt::{Fate, Fates, Receipt};
-use store::Store;
 use thread::{Done, Engine, Question, Shared, held};
 
 pub mod acknowledged;
@@ -62,6 +61,7 @@ mod reader;
 mod receipt;
 mod receipts;
 mod retention;
+mod salvage;
 mod schema;
 mod store;
 #[cfg(test)]
@@ -165,8 +165,10 @@ impl Journal {
     }
 
     fn with_ring(dir: &Path, settings: Settings, clock: Clock, mode: Mode, ring: usize) -> Result<Self, JournalError> {
+        let now = clock.now().unix;
+        salvage::make_way(&dir.join(folder::FILE), now)?;
         let owned = folder::own(dir)?;
-        let store = Store::open(&owned.file, settings.max_size)?;
+        let store = salvage::open(&owned.file, settings.max_size, now)?;
         let shared = Arc::new(Shared {
             inbox: Mutex::new(Inbox::new(settings, store.outputs()?, ring)),
             wake: Condvar::new(),
@@ -174,6 +176,7 @@ impl Journal {
             stats: Mutex::default(),
             reader: Mutex::new(None),
             previous: store.previous()?,
+            outputs_lost: store.outputs_lost(now)?,
             clock,
             owned,
         });
@@ -247,7 +250,10 @@ impl Journal {
             return Ok(acknowledged);
         }
         let mut start = *self.0.shared.tip.borrow();
-        if let Some(replay) = replay {
+        if self.0.shared.outputs_lost {
+            // It may be one that was there before: its rows are sent again.
+            start = Position(0);
+        } else if let Some(replay) = replay {
             let since = self.0.shared.clock.now().unix.minus(replay);
             let first = self.ask(move |shared| shared.ask(|reader| reader.first_since(since))).await?;
             start = first.map_or(start, |first| start.min(Position(first.0.saturating_sub(1))));
@@ -335,8 +341,23 @@ impl Journal {
         answer
     }
 
-    /// Has the reader's thread answer, or this one.
+    /// Has a question answered; once more if the file was damaged and another has its place now.
     async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Shared) -> Result<T, JournalError> + Clone + Send + 'static,
+    ) -> Result<T, JournalError> {
+        match self.ask_once(question.clone()).await {
+            Err(error) if salvage::sound::is_damage(&error) => {
+                self.change(|inbox, now| inbox.suspect(now));
+                self.flush().await?;
+                self.ask_once(question).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Has the reader's thread answer, or this one.
+    async fn ask_once<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Shared) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {

@@ -85,6 +85,8 @@ pub(super) struct Inbox {
     pub(super) closing: bool,
     /// The last handle is gone: commit and end.
     pub(super) stop: bool,
+    /// There was a sign that the file is damaged.
+    pub(super) suspect: bool,
     capacity: usize,
     rows: VecDeque<Waiting>,
     first: Option<Duration>,
@@ -109,6 +111,7 @@ impl Inbox {
             urgent: false,
             closing: false,
             stop: false,
+            suspect: false,
             capacity,
             rows: VecDeque::new(),
             first: None,
@@ -215,6 +218,19 @@ impl Inbox {
     pub(super) fn set_aside(&mut self, positions: Vec<u64>, now: Duration) {
         let room = DAMAGED.saturating_sub(self.damaged.len());
         self.damaged.extend(positions.into_iter().take(room));
+        self.arrived(now);
+    }
+
+    /// There was a sign that the file is damaged: have it looked through.
+    pub(super) fn suspect(&mut self, now: Duration) {
+        self.suspect = true;
+        self.arrived(now);
+    }
+
+    /// The file is a new one: what is known of outputs and schedule is to be written anew.
+    pub(super) fn renewed(&mut self, now: Duration) {
+        self.changed.extend(self.outputs.keys().cloned());
+        self.promises_changed |= self.promised;
         self.arrived(now);
     }
 

@@ -17,9 +17,10 @@ use super::missed::Previous;
 use super::reader::Reader;
 use super::receipt::Fate;
 use super::retention::{self, Facts, Step};
+use super::salvage;
 use super::store::Store;
 use super::{JournalError, Position, Stats};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Moment, Timestamp};
 use crate::settings::explain;
 
 /// The first and the longest wait between two attempts while the disk takes nothing.
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     pub(super) reader: Mutex<Option<Reader>>,
     /// What the process before left behind.
     pub(super) previous: Previous,
+    /// Outputs may be unknown only because what was known of them was damaged.
+    pub(super) outputs_lost: bool,
     /// The clocks.
     pub(super) clock: Clock,
     /// The folder, ours while this lives.
@@ -89,12 +92,14 @@ pub(super) struct Engine {
     more: bool,
     /// When rows were last lost for size.
     lost: Option<Duration>,
+    /// There was a sign that the file is damaged.
+    suspect: bool,
 }
 
 impl Engine {
     /// With the file open.
     pub(super) fn new(shared: Arc<Shared>, store: Store) -> Self {
-        let engine = Self { shared, store: Some(store), failing: None, more: true, lost: None };
+        let engine = Self { shared, store: Some(store), failing: None, more: true, lost: None, suspect: false };
         engine.publish();
         engine
     }
@@ -155,18 +160,22 @@ impl Engine {
         let batch = {
             let mut inbox = held(&self.shared.inbox);
             inbox.forget_outputs(now.unix, now.mono);
+            self.suspect |= std::mem::take(&mut inbox.suspect);
             inbox.take()
         };
         // A panic must not cost the rows, so the batch stays out here.
-        let result = catch_unwind(AssertUnwindSafe(|| self.write(&batch, now.unix)));
+        let result = catch_unwind(AssertUnwindSafe(|| self.write(&batch, now)));
         match result.unwrap_or_else(|_| Err(JournalError::Panicked)) {
             Ok(fates) => self.succeeded(batch, &fates, now.unix),
             Err(error) => self.failed(batch, &error, now.mono),
         }
     }
 
-    fn write(&mut self, batch: &Batch, now: Timestamp) -> Result<Vec<Fate>, JournalError> {
+    fn write(&mut self, batch: &Batch, now: Moment) -> Result<Vec<Fate>, JournalError> {
         let tip = *self.shared.tip.borrow();
+        if let Some(doubted) = self.store.take_if(|_| self.suspect) {
+            doubted.close_untrusted();
+        }
         let max_size = held(&self.shared.inbox).settings.max_size;
         let store = if let Some(store) = &mut self.store {
             store
@@ -174,10 +183,15 @@ impl Engine {
             // No connection of ours may keep the old write-ahead file alive.
             let mut reader = held(&self.shared.reader);
             *reader = None;
-            self.store.insert(Store::reopen(self.shared.path(), max_size, tip)?)
+            let (store, new) = salvage::reopen(self.shared.path(), max_size, tip, self.suspect, now.unix)?;
+            self.suspect = false;
+            if new {
+                held(&self.shared.inbox).renewed(now.mono);
+            }
+            self.store.insert(store)
         };
         store.limit(max_size)?;
-        if batch.is_empty() { Ok(Vec::new()) } else { store.commit(batch, now) }
+        if batch.is_empty() { Ok(Vec::new()) } else { store.commit(batch, now.unix) }
     }
 
     fn succeeded(&mut self, batch: Batch, fates: &[Fate], now: Timestamp) {
@@ -205,6 +219,7 @@ impl Engine {
     /// Keeps everything in memory, and closes the file: after a failed sync the same handle is never trusted again.
     fn failed(&mut self, mut batch: Batch, error: &JournalError, now: Duration) {
         let reason = explain(error);
+        self.suspect |= salvage::sound::is_damage(error);
         // Also who waits for rows behind those of this batch: they are no more durable than these.
         let mut tickets = std::mem::take(&mut batch.tickets);
         tickets.extend(held(&self.shared.inbox).answer());
@@ -283,6 +298,19 @@ impl Engine {
         Ok(deleted + forgotten > 0)
     }
 
+    /// From here on the file may not grow, until it is opened anew.
+    #[cfg(test)]
+    pub(super) fn fill_disk(&self) {
+        self.store.iter().for_each(Store::fill_disk);
+    }
+
+    /// As after a sync that failed.
+    #[cfg(test)]
+    pub(super) fn fail_sync(&mut self) {
+        let now = self.shared.clock.now().mono;
+        self.failed(Batch::default(), &JournalError::Failing("the sync failed".to_owned()), now);
+    }
+
     fn tell_loss(&mut self, rows: u64) {
         let now = self.shared.clock.now().mono;
         if self.lost.is_none_or(|before| now.saturating_sub(before) > EPISODE) {
@@ -342,6 +370,7 @@ mod tests {
             stats: Mutex::default(),
             reader: Mutex::new(None),
             previous: Previous::default(),
+            outputs_lost: false,
             clock: Clock::virtual_from(Timestamp::default()),
             owned,
         });
