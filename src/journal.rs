@@ -26,6 +26,13 @@
 //! - `damaged`: rows whose checksum did not match, for people to look at; the newest 1 000.
 //! - `meta`: counters, the time of the last commit (`alive`), and whether the last stop was clean (`clean`).
 //!
+//! # When the file is damaged
+//!
+//! Header, tables and, in a small file, all pages are looked through at the start; in any file when a read or a commit meets damage, or
+//! a reader finds no row where one should be. The damaged file is renamed to `journal.sqlite3.damaged-<time>` (the newest three are
+//! kept), and what reads right goes on in a new one, positions and all. Rows that do not are counted as damaged. An output of which nothing
+//! can be read any more gets everything again: its database has each row once all the same. See `salvage`.
+//!
 //! # When the disk fails
 //!
 //! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 5 s. A handle whose sync failed is not used again:
@@ -348,7 +355,7 @@ impl Journal {
     ) -> Result<T, JournalError> {
         match self.ask_once(question.clone()).await {
             Err(error) if salvage::sound::is_damage(&error) => {
-                self.change(|inbox, now| inbox.suspect(now));
+                self.change(Inbox::suspect);
                 self.flush().await?;
                 self.ask_once(question).await
             }

@@ -95,9 +95,9 @@ pub(super) fn is_as_made(conn: &Connection) -> rusqlite::Result<bool> {
     Ok(texts(conn)? == texts(&model)?)
 }
 
-fn texts(conn: &Connection) -> rusqlite::Result<Vec<(String, String, String, Option<String>)>> {
+fn texts(conn: &Connection) -> rusqlite::Result<Vec<[Option<String>; 4]>> {
     let mut statement = conn.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")?;
-    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?.collect()
+    statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?.collect()
 }
 
 fn is_empty(conn: &Connection) -> Result<bool, JournalError> {

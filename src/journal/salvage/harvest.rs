@@ -130,7 +130,7 @@ impl<'a> Harvest<'a> {
     }
 
     fn rows(&mut self, source: &Connection, reader: &mut Reader) -> rusqlite::Result<()> {
-        if std::mem::replace(&mut self.gaps, Vec::new()) == [EVERYWHERE] {
+        if std::mem::take(&mut self.gaps) == [EVERYWHERE] {
             // Without limits, so that a place that makes no sense does not end it.
             let Some(above) = self.walk(source, reader, &format!("{COLUMNS} ORDER BY position"), None)? else { return Ok(()) };
             let below = self.walk(source, reader, &format!("{COLUMNS} ORDER BY position DESC"), None)?;
@@ -229,13 +229,13 @@ impl<'a> Harvest<'a> {
 
     /// Gives those without a place one, and writes down what became of all.
     pub(super) fn finish(mut self) -> rusqlite::Result<Yield> {
-        let mut last = self.last()?;
+        let mut end = self.last()?;
         let count = |sql| self.into.query_row(sql, [], |row| row.get::<_, i64>(0));
         let first = count("SELECT ifnull(min(position), 1) FROM row")?;
-        let known = self.counters.map_or_else(|| (last + 1 - first).max(0) as u64, |counters| counters.rows);
+        let known = self.counters.map_or_else(|| (end + 1 - first).max(0) as u64, |counters| counters.rows);
         for row in std::mem::take(&mut self.astray) {
-            if self.insert(&row, last + 1)? {
-                last += 1;
+            if self.insert(&row, end + 1)? {
+                end += 1;
             }
         }
         let moved = self.moved;
@@ -245,7 +245,7 @@ impl<'a> Harvest<'a> {
         store::keep_counters(self.into, Counters { rows: moved, damaged: before.damaged + lost, receipts, ..before })?;
         store::bound_damaged(self.into)?;
         self.into.execute("DELETE FROM sqlite_sequence WHERE name = 'row'", [])?;
-        self.into.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('row', ?1)", [last])?;
+        self.into.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('row', ?1)", [end])?;
         if !self.whole.contains("output") || store::any_altered(self.into)? {
             store::keep_meta(self.into, store::OUTPUTS_LOST, self.now.nanos())?;
         }

@@ -29,7 +29,6 @@ pub(in crate::journal) enum Look {
 /// Whether this error says that the file is damaged, or may be; everything else is the disk's, or another process's.
 pub(in crate::journal) fn is_damage(error: &JournalError) -> bool {
     match error {
-        JournalError::Damaged { .. } => true,
         JournalError::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } => matches!(
             error.code,
             ErrorCode::DatabaseCorrupt
@@ -40,7 +39,7 @@ pub(in crate::journal) fn is_damage(error: &JournalError) -> bool {
                 | ErrorCode::SchemaChanged
                 | ErrorCode::Unknown
         ),
-        JournalError::Sqlite { .. } => true,
+        JournalError::Damaged { .. } | JournalError::Sqlite { .. } => true,
         _ => false,
     }
 }
