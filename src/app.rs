@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{self, Config, Env, Problems};
 use crate::influxdb;
-use crate::journal::{Journal, JournalError, Mode};
+use crate::journal::{DeadCount, Journal, JournalError, Mode};
 use crate::measurement::{Row, Series};
 use crate::mesh;
 use crate::mesh::agent::actor::{Agent, AgentParts, Desk};
@@ -29,19 +29,28 @@ use crate::supervisor::actor::{Notice, View};
 use crate::supervisor::child::{Child, Placement};
 use crate::supervisor::policy::Policy;
 use crate::vitals::{self, Vitals};
-use crate::writer::{Intake, Outlet, OutputSpec, Statuses, Writer, WriterParts, queue};
+use crate::writer::{Intake, Outlet, OutputSpec, OutputStatus, Statuses, Writer, WriterParts, queue};
 
 mod halves;
 mod plan;
 mod service;
+mod state_socket;
 
 use plan::Planner;
 pub use service::{Ended, run};
 
 /// Rows that may wait for the writer, while it is being restarted.
 const QUEUE: usize = 100_000;
+/// How long the first slots wait until the journal has noted what is scheduled.
+const FIRST_COMMIT: Duration = Duration::from_millis(500);
 /// How long the journal may take to make the last rows durable.
 const LAST_COMMIT: Duration = Duration::from_millis(600);
+
+/// How long what was missed is looked for before the first slot; later it has all the time.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
+/// How long to wait before the missed slots are asked for again.
+const ACCOUNT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a service is started with.
 #[derive(Clone)]
@@ -52,6 +61,14 @@ pub struct Options {
     pub env: Env,
     /// The kinds of probe that there are.
     pub kinds: &'static [&'static dyn AnyKind],
+}
+
+/// How a service began.
+enum Begun {
+    /// What was missed is told.
+    Accounted,
+    /// What was missed until then is still to be told.
+    Unaccounted(Moment),
 }
 
 /// Why a service did not start.
@@ -196,30 +213,59 @@ impl Parts {
         Child::new("iperf3_server", policy, Placement::OwnThread, move || Ok(iperf3::server::Server::new(parts.clone())))
     }
 
-    /// Accounts for the time in which no qosd ran, then notes what is scheduled from now on.
-    async fn account_for_absence(&self) -> Result<(), StartError> {
-        for output in self.outputs.borrow().clone().iter() {
-            // Before the first row: a new output starts now.
-            self.journal.output(&output.name, output.replay).await?;
-        }
+    /// Accounts for the time in which no qosd ran, then notes what is scheduled from now on. Without a journal, slots begin all
+    /// the same, and the rest is for [`Parts::account_later`].
+    async fn begin(&self) -> Begun {
         let now = self.clock.now();
-        let missed = self.journal.missed(now.unix).await?;
+        let accounted = self.account_for_absence(now, FIRST_LOOK).await;
+        if let Err(error) = &accounted {
+            tracing::warn!(%error, "what was missed while no qosd ran is told later");
+            self.journal.account_later();
+            self.planner.note_since(now.unix);
+        }
+        // The ledgers go on where the account of the missed slots ends: the actors are not there yet.
+        let plan = self.planner.now();
+        for (kind, ledger) in &self.ledgers {
+            let own: Vec<_> = plan.iter().filter(|assignment| assignment.kind == *kind).cloned().collect();
+            lock(ledger).assign(&own, now);
+        }
+        accounted.map_or(Begun::Unaccounted(now), |()| Begun::Accounted)
+    }
+
+    /// Once the journal can be read, what was missed until `started` is told.
+    async fn account_later(&self, started: Moment) {
+        self.journal.readable().await;
+        while let Err(error) = self.account_for_absence(started, Duration::MAX).await {
+            tracing::debug!(%error, "what was missed while no qosd ran cannot be told yet");
+            tokio::time::sleep(ACCOUNT_AGAIN).await;
+        }
+    }
+
+    async fn account_for_absence(&self, now: Moment, limit: Duration) -> Result<(), JournalError> {
+        let look = async {
+            for output in self.outputs.borrow().clone().iter() {
+                // Before the first row: a new output starts now.
+                self.journal.output(&output.name, output.replay).await?;
+            }
+            self.journal.missed(now.unix).await
+        };
+        let slow = |_| JournalError::Failing(format!("no answer for {limit:?}"));
+        let missed = tokio::time::timeout(limit, look).await.map_err(slow)??;
         if !missed.slots.is_empty() || missed.gap.is_some() {
             tracing::warn!(slots = missed.slots.len(), gap = ?missed.gap, "slots were missed while no qosd ran");
         }
         let skipped = |(series, time): (Series, Timestamp)| Row { series, time, fields: Finding::skipped(Skip::Restart).into_fields(None) };
         let gap = missed.gap.map(|gap| vitals::gap(&lock(&self.config).agent.name, gap));
         self.journal.append(missed.slots.into_iter().map(skipped).chain(gap).collect());
-        self.planner.note();
-        // The ledgers go on where the account of the missed slots ends: the actors are not there yet.
-        let plan = self.planner.now();
-        for (kind, ledger) in &self.ledgers {
-            let own: Vec<_> = plan.iter().filter(|assignment| assignment.kind == *kind).cloned().collect();
-            let mut ledger = lock(ledger);
-            if let Some((_, time)) = missed.newest.iter().max_by_key(|(_, time)| *time) {
-                ledger.used_until(*time, now.unix);
-            }
-            ledger.assign(&own, now);
+        self.planner.note_since(now.unix);
+        self.journal.accounted();
+        // Before the first slot: one that a kill leaves open is then known to have been due. A disk that takes nothing, or its
+        // time, keeps nobody from measuring.
+        let _ = tokio::time::timeout(FIRST_COMMIT, self.journal.flush()).await;
+        // Rows of this process may be among them, if this is told late: they are not of a clock that went back.
+        let present = self.clock.now().unix;
+        if let Some((_, time)) = missed.newest.iter().filter(|(_, time)| *time > present).max_by_key(|(_, time)| *time) {
+            self.ledgers.iter().for_each(|(_, ledger)| lock(ledger).used_until(*time, now.unix));
         }
         Ok(())
     }
@@ -301,10 +347,19 @@ impl Parts {
         })
     }
 
+    /// Every output, with its dead letters.
+    fn outputs_now(&self) -> Vec<OutputStatus> {
+        let with_letters = |status: OutputStatus| {
+            let DeadCount { letters: dead, requeued } = self.journal.dead(&status.name);
+            OutputStatus { dead, requeued, ..status }
+        };
+        self.statuses.all().into_iter().map(with_letters).collect()
+    }
+
     /// qosd's own rows.
     fn vitals(&self, time: Timestamp) -> Vec<Row> {
         let config = lock(&self.config);
-        let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.statuses.all());
+        let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.outputs_now());
         let mesh = self.desk.status().map(|status| ("mesh", status.counters()));
         let kinds = self.engines.iter().map(|(kind, engines)| (*kind, engines.counters()));
         let late = |(kind, ledger): &(&'static str, Arc<Mutex<Ledger>>)| Some((*kind, lock(ledger).take_lateness_p99_ms()?));
@@ -340,7 +395,7 @@ impl Parts {
             "slots": self.slots(),
             "queue_dropped": self.outlet.dropped(),
             "journal": self.journal.stats(),
-            "outputs": self.statuses.all(),
+            "outputs": self.outputs_now(),
             "collector": self.surface.status(),
             "mesh": self.desk.status(),
             "series": self.board.series(now.unix),

@@ -21,6 +21,7 @@ mod iperf3;
 mod mesh;
 mod oneshot;
 mod ping;
+mod requeue;
 mod status;
 
 /// As asked.
@@ -59,6 +60,8 @@ enum Command {
     Status(status::Arguments),
     /// Rows out of the journal, oldest first
     Export(export::Arguments),
+    /// Dead letters back into delivery: rows that an output refused
+    Requeue(requeue::Arguments),
     /// What this node does in its mesh
     Mesh(mesh::Arguments),
 }
@@ -87,6 +90,7 @@ fn dispatch(cli: Cli, env: Env) -> u8 {
         Command::Http(arguments) => Ok(http::run(&arguments)),
         Command::Status(arguments) => status::run(&config, &env, &arguments),
         Command::Export(arguments) => export::run(&config, &env, &arguments),
+        Command::Requeue(arguments) => requeue::run(&config, &env, &arguments),
         Command::Mesh(arguments) => mesh::run(&config, &env, &arguments),
     };
     outcome.unwrap_or_else(|error| {

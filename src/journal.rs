@@ -10,7 +10,7 @@
 //! # The file
 //!
 //! `journal.sqlite3` in the data folder, `SQLite` in WAL mode with `synchronous=FULL`; `journal.lock` beside it belongs to the
-//! one qosd that writes. Anybody with the right may read meanwhile: `qosd export` does. The tables, of version 2:
+//! one qosd that writes. Anybody with the right may read meanwhile: `qosd export` does. The tables, of version 3:
 //!
 //! - `row`: what was measured. `position` counts up and is never used again; `series` and `layout` point to the two tables
 //!   below; `time` in nanoseconds; `body` holds the values in the order of the layout, see `encoding`; `crc` is a CRC32C
@@ -22,7 +22,10 @@
 //!   what a reload ended, until when, while a slot of it may be open.
 //! - `receipt`: which results of others are stored already, so that one that is sent again is not stored again: what it is
 //!   of, its slot, and the position of its row, in the same transaction as that row. The newest 1 000 000 of 7 days, at most
-//!   an eighth of the cap. Since version 2; a file of version 1 gets the table when it is opened for writing.
+//!   an eighth of the cap. Since version 2; an earlier file gets the tables that it lacks when it is opened for writing.
+//! - `dead`: dead letters. A copy of each row that an output refused alone, with its reason and when, once for each output and
+//!   position; `requeued` is the number of the round in which it is on its way again. It is in the commit that acknowledges the
+//!   row. At most 100 000, and an eighth of the cap; the oldest go first. Since version 3.
 //! - `damaged`: rows whose checksum did not match, for people to look at; the newest 1 000.
 //! - `meta`: counters, the time of the last commit (`alive`), and whether the last stop was clean (`clean`).
 //!
@@ -35,12 +38,18 @@
 //!
 //! # When the disk fails
 //!
-//! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 5 s. A handle whose sync failed is not used again:
-//! see `Store::reopen`. Rows of others wait in the ring, too, with their receipts, and have half of it at most: who sent them
+//! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 2 s. So it is at the start, too: a folder that is
+//! read-only, full or not there stops no measuring. Only one that is in use by another qosd, or a file of a later version, is
+//! refused. A handle whose sync failed is not used again: see `Store::reopen`.
+//!
+//! A commit counts only if its file is still found where it was. One that was taken away is made anew, positions go on above
+//! those that were used, and the rows that went with it are counted. Where a file system was unmounted, it is waited for.
+//! Rows of others wait in the ring, too, with their receipts, and have half of it at most: who sent them
 //! is told that they are not durable, and what he sends again is found to be the same when the disk is back.
 
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,20 +58,26 @@ use crate::clock::{Clock, Timestamp};
 use crate::measurement::{Row, Series};
 use crate::probe::schedule::Schedule;
 use acknowledged::Acknowledged;
+pub use dead::requeue;
 pub use error::JournalError;
 use error::failed;
-use inbox::{Inbox, RING};
+use inbox::{Inbox, RING, Start};
+pub use letter::{DeadCount, DeadLetter, Round};
+use letters::Counts;
 use receipt::Waiting;
 pub use receipt::{Fate, Fates, Receipt};
 use thread::{Done, Engine, Question, Shared, held};
 
 pub mod acknowledged;
+mod dead;
 mod dictionary;
 mod encoding;
 mod error;
 pub mod export;
 mod folder;
 mod inbox;
+mod letter;
+mod letters;
 mod missed;
 mod reader;
 mod receipt;
@@ -130,10 +145,16 @@ pub struct Stats {
     pub dropped_memory: u64,
     /// Rows dropped undelivered because the file reached its cap.
     pub dropped_size: u64,
+    /// Rows that were in a file that was taken away.
+    pub dropped_gone: u64,
     /// Rows set aside because their checksum did not match.
     pub damaged: u64,
     /// Receipts in the file.
     pub receipts: u64,
+    /// Dead letters in the file, by output.
+    pub dead: Counts,
+    /// Dead letters dropped because there were too many, or with an output that was forgotten.
+    pub dropped_dead: u64,
     /// Why the last commit failed, while it does.
     pub failing: Option<String>,
 }
@@ -166,28 +187,15 @@ pub struct Missed {
 }
 
 impl Journal {
-    /// Opens or makes the journal `dir/journal.sqlite3`.
+    /// Opens or makes the journal `dir/journal.sqlite3`. If the disk does not have it now, rows wait in memory until it does:
+    /// [`Stats::failing`] says why, and [`Journal::readable`] waits for it. Fails if it is another's, or of a later version.
     pub fn open(dir: &Path, settings: Settings, clock: Clock, mode: Mode) -> Result<Self, JournalError> {
         Self::with_ring(dir, settings, clock, mode, RING)
     }
 
     fn with_ring(dir: &Path, settings: Settings, clock: Clock, mode: Mode, ring: usize) -> Result<Self, JournalError> {
-        let now = clock.now().unix;
-        salvage::make_way(&dir.join(folder::FILE), now)?;
-        let owned = folder::own(dir)?;
-        let store = salvage::open(&owned.file, settings.max_size, now)?;
-        let shared = Arc::new(Shared {
-            inbox: Mutex::new(Inbox::new(settings, store.outputs()?, ring)),
-            wake: Condvar::new(),
-            tip: watch::Sender::new(store.tip()),
-            stats: Mutex::default(),
-            reader: Mutex::new(None),
-            previous: store.previous()?,
-            outputs_lost: store.outputs_lost(now)?,
-            clock,
-            owned,
-        });
-        let engine = Engine::new(Arc::clone(&shared), store);
+        let shared = Arc::new(Shared::new(dir, settings, clock, ring));
+        let engine = Engine::start(Arc::clone(&shared))?;
         let runner = match mode {
             Mode::Inline => Runner::Inline(Box::new(Mutex::new(engine))),
             Mode::Threaded => {
@@ -198,6 +206,12 @@ impl Journal {
             }
         };
         Ok(Self(Arc::new(Handle { shared, runner })))
+    }
+
+    /// Waits until the file was read: at once, unless the disk did not have it at the start.
+    pub async fn readable(&self) {
+        // The sender lives as long as this handle.
+        let _ = self.0.shared.readable.subscribe().wait_for(|readable| *readable).await;
     }
 
     /// Takes new settings from a reload.
@@ -251,13 +265,18 @@ impl Journal {
         Ok(found.rows)
     }
 
-    /// What an output has acknowledged; a new one starts at the tip, or `replay` back.
+    /// What an output has acknowledged; a new one starts at the tip, or `replay` back. Fails while the file was never read.
     pub async fn output(&self, name: &str, replay: Option<Duration>) -> Result<Acknowledged, JournalError> {
-        if let Some(acknowledged) = self.change(|inbox, now| inbox.output(name, now)) {
+        let (known, start) = self.change(|inbox, now| (inbox.output(name, now), inbox.start(name)));
+        if let Some(acknowledged) = known {
             return Ok(acknowledged);
         }
-        let mut start = *self.0.shared.tip.borrow();
-        if self.0.shared.outputs_lost {
+        let mut start = match start {
+            Start::Unread => return Err(self.0.shared.failing()),
+            Start::Now => *self.0.shared.tip.borrow(),
+            Start::After(position) => position,
+        };
+        if self.0.shared.outputs_lost.load(Ordering::Relaxed) {
             // It may be one that was there before: its rows are sent again.
             start = Position(0);
         } else if let Some(replay) = replay {
@@ -290,8 +309,24 @@ impl Journal {
     ///
     /// To be said after the rows of [`Journal::missed`] were appended: then a kill at any time loses no slot.
     pub fn scheduled(&self, series: Vec<(Series, Schedule)>) {
-        let today = self.0.shared.clock.now().unix;
-        self.change(|inbox, now| inbox.schedule(series, today, now));
+        self.scheduled_since(self.0.shared.clock.now().unix, series);
+    }
+
+    /// As [`Journal::scheduled`], from an earlier time on: that up to which [`Journal::missed`] told what was missed. Slots that
+    /// came due since would be in nobody's account.
+    pub fn scheduled_since(&self, since: Timestamp, series: Vec<(Series, Schedule)>) {
+        self.change(|inbox, now| inbox.schedule(series, since, now));
+    }
+
+    /// What the process before missed can not be told now: what it scheduled is kept until [`Journal::accounted`], so that
+    /// another process could tell it, and what is scheduled from now on is noted then.
+    pub fn account_later(&self) {
+        self.change(|inbox, _| inbox.unaccounted = true);
+    }
+
+    /// What the process before missed is appended.
+    pub fn accounted(&self) {
+        self.change(Inbox::accounted);
     }
 
     /// The slots that the process before this one scheduled, or would have, without a row, from its last schedule up to and
@@ -299,14 +334,15 @@ impl Journal {
     pub async fn missed(&self, now: Timestamp) -> Result<Missed, JournalError> {
         self.ask(move |shared| {
             let now = now.plus(Duration::from_nanos(1));
-            let Some(mut rows) = shared.previous.rows(now) else { return Ok(Missed::default()) };
+            let previous = held(&shared.previous).clone().ok_or_else(|| shared.failing())?;
+            let Some(mut rows) = previous.rows(now) else { return Ok(Missed::default()) };
             let newest = shared.ask(|reader| {
                 reader.places_back_to(rows.back_to(), |place| rows.see(place.position, place.series, place.time))?;
                 // Read whole, as nobody may wait for a time that is damage.
                 reader.at(&rows.newest())
             })?;
             let newest = newest.rows.into_iter().map(|stored| (stored.row.series, stored.row.time)).collect();
-            Ok(Missed { newest, ..shared.previous.missed(&rows.present, now, missed::MOST) })
+            Ok(Missed { newest, ..previous.missed(&rows.present, now, missed::MOST) })
         })
         .await
     }

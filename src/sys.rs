@@ -260,6 +260,18 @@ fn lower(resource: Resource, limit: u64) -> nix::Result<()> {
     setrlimit(resource, limit.min(soft), limit.min(hard))
 }
 
+/// Has the threads take memory from two places, so that what one has freed another can have. By default glibc gives nearly each
+/// thread a place of its own, and what the reading of a large config took is kept for the thread that read it, for good.
+///
+/// To be called before there are other threads.
+pub fn share_memory() {
+    // SAFETY: mallopt changes a setting of the allocator under its lock, and touches nothing that anybody has.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,12 +35,14 @@ const JOURNAL_OLDEST_AGE: Field<f64> = Field::float("journal_oldest_age_s");
 const JOURNAL_WAITING: Field<i64> = Field::integer("journal_waiting");
 const JOURNAL_DROPPED_MEMORY: Field<i64> = Field::integer("journal_dropped_memory");
 const JOURNAL_DROPPED_SIZE: Field<i64> = Field::integer("journal_dropped_size");
+const JOURNAL_DROPPED_GONE: Field<i64> = Field::integer("journal_dropped_gone");
+const JOURNAL_DROPPED_DEAD: Field<i64> = Field::integer("journal_dropped_dead");
 const JOURNAL_DAMAGED: Field<i64> = Field::integer("journal_damaged");
 const RSS_BYTES: Field<i64> = Field::integer("rss_bytes");
 const CPU_SECONDS: Field<f64> = Field::float("cpu_s");
 const DELIVERED: Field<i64> = Field::integer("delivered");
 const PENDING: Field<i64> = Field::integer("pending");
-const HELD: Field<i64> = Field::integer("held");
+const DEAD: Field<i64> = Field::integer("dead");
 const RETRIES: Field<i64> = Field::integer("retries");
 const REFUSED_FIELDS: Field<i64> = Field::integer("refused_fields");
 const GAP_FROM: Field<String> = Field::text("gap_from");
@@ -68,12 +70,14 @@ pub const FIELDS: &[FieldInfo] = &[
     JOURNAL_WAITING.info(),
     JOURNAL_DROPPED_MEMORY.info(),
     JOURNAL_DROPPED_SIZE.info(),
+    JOURNAL_DROPPED_GONE.info(),
+    JOURNAL_DROPPED_DEAD.info(),
     JOURNAL_DAMAGED.info(),
     RSS_BYTES.info(),
     CPU_SECONDS.info(),
     DELIVERED.info(),
     PENDING.info(),
-    HELD.info(),
+    DEAD.info(),
     RETRIES.info(),
     REFUSED_FIELDS.info(),
     GAP_FROM.info(),
@@ -135,7 +139,7 @@ impl Vitals<'_> {
         for output in self.outputs {
             let mut fields = Fields::new();
             fields.integer(DELIVERED, output.delivered).integer(PENDING, output.pending);
-            fields.integer(HELD, output.held).integer(RETRIES, output.retries).integer(REFUSED_FIELDS, output.refused_fields);
+            fields.integer(DEAD, output.dead).integer(RETRIES, output.retries).integer(REFUSED_FIELDS, output.refused_fields);
             rows.push(row(Some(("output", &output.name)), fields));
         }
         rows
@@ -153,7 +157,8 @@ impl Vitals<'_> {
             fields.float(JOURNAL_OLDEST_AGE, time.since(oldest).as_secs_f64());
         }
         fields.integer(JOURNAL_WAITING, self.journal.waiting).integer(JOURNAL_DROPPED_MEMORY, self.journal.dropped_memory);
-        fields.integer(JOURNAL_DROPPED_SIZE, self.journal.dropped_size).integer(JOURNAL_DAMAGED, self.journal.damaged);
+        fields.integer(JOURNAL_DROPPED_SIZE, self.journal.dropped_size).integer(JOURNAL_DROPPED_GONE, self.journal.dropped_gone);
+        fields.integer(JOURNAL_DROPPED_DEAD, self.journal.dropped_dead).integer(JOURNAL_DAMAGED, self.journal.damaged);
         if let Some(usage) = self.usage {
             fields.integer(RSS_BYTES, usage.rss_bytes).float(CPU_SECONDS, usage.cpu.as_secs_f64());
         }

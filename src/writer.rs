@@ -25,6 +25,7 @@ pub use status::{OutputStatus, Statuses};
 mod actor;
 mod delivery;
 mod episode;
+mod lanes;
 pub mod outbox;
 pub mod part;
 pub mod queue;
@@ -44,6 +45,8 @@ pub enum Verdict {
     Refused {
         /// What the output said.
         why: String,
+        /// How many rows of the request it says that it did not store.
+        refused: Option<usize>,
     },
     /// As [`Verdict::Refused`], and the output named the field that it does not take.
     Conflict(Conflict),

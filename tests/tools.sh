@@ -72,6 +72,10 @@ provide nginx usr/sbin/nginx nginx libpcre2-8-0 libssl3 zlib1g libcrypt1
 provide ip bin/ip iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2
 provide strace usr/bin/strace strace libunwind8 liblzma5
 provide tc sbin/tc iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2 libxtables12
+provide mkfs.ext4 sbin/mkfs.ext4 e2fsprogs libext2fs2 libcom-err2 libss2 libblkid1 libuuid1
+provide mount bin/mount mount libmount1 libblkid1 libselinux1 libpcre2-8-0
+provide fsfreeze sbin/fsfreeze util-linux
+provide_library libeatmydata.so "usr/lib/$(uname -m)-linux-gnu/libeatmydata.so" libeatmydata1
 provide_library libfaketimeMT.so.1 "usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1" libfaketime
 # What qosd is compared with: `tests/tools.sh peers`, for benches/ping.sh.
 if [ "${1:-}" = peers ]; then
@@ -89,6 +93,10 @@ try "$tools/bin/ip" -Version
 try "$tools/bin/strace" -V
 try "$tools/bin/tc" -Version
 try "$tools/bin/nft" --version
+try "$tools/bin/mkfs.ext4" -V
+try "$tools/bin/mount" -V
+try "$tools/bin/fsfreeze" -V
+try test -z "$(LD_PRELOAD=$tools/bin/libeatmydata.so true 2>&1)"
 # A library that cannot be loaded is only complained about.
 try test "$(LD_PRELOAD=$tools/bin/libfaketimeMT.so.1 FAKETIME='@2001-01-01 00:00:00' date +%Y)" = 2001
 if [ "$(id -u)" = 0 ]; then

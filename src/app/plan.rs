@@ -9,9 +9,12 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::lock;
+use crate::clock::Timestamp;
 use crate::journal::Journal;
+use crate::measurement::Series;
 use crate::probe::Assignment;
 use crate::probe::actor::Plan;
+use crate::probe::schedule::Schedule;
 use crate::status::Board;
 
 /// The plan. Clones share it.
@@ -66,9 +69,19 @@ impl Planner {
     }
 
     /// Notes in the journal what is scheduled from now on.
-    pub(super) fn note(&self) {
-        let plan = self.now();
-        self.journal.scheduled(plan.iter().map(|assignment| (assignment.series.clone(), assignment.schedule)).collect());
+    fn note(&self) {
+        self.journal.scheduled(self.slots());
+    }
+
+    /// Notes in the journal what is scheduled since a time: that up to which the slots missed before are accounted for.
+    pub(super) fn note_since(&self, since: Timestamp) {
+        // As in a change of the plan: the last that is sent is the last that is noted.
+        let _inputs = lock(&self.inputs);
+        self.journal.scheduled_since(since, self.slots());
+    }
+
+    fn slots(&self) -> Vec<(Series, Schedule)> {
+        self.now().iter().map(|assignment| (assignment.series.clone(), assignment.schedule)).collect()
     }
 
     /// The plan as it is.

@@ -10,17 +10,20 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, interval_at, timeout};
 
-use super::{Options, Parts, StartError, is_fatal};
+use super::{Begun, Options, Parts, StartError, is_fatal, state_socket};
 use crate::clock::Clock;
 use crate::config;
+use crate::journal::Journal;
 use crate::privileges;
 use crate::probe::schedule::Schedule;
 use crate::resolve::Resolver;
+use crate::settings::explain;
 use crate::status::server;
 use crate::supervisor::actor::{Drain, MOST_ABANDONED, Notice, ProvokeIn, Supervisor, View};
 use crate::supervisor::guard::{Guarded, install_panic_hook};
 use crate::supervisor::policy::Policy;
 use crate::supervisor::{Exit, Fault};
+use crate::sys;
 use crate::systemd::{self, Systemd};
 use crate::telemetry::Telemetry;
 use crate::vitals;
@@ -47,6 +50,7 @@ pub enum Ended {
 
 /// Runs the service until it is stopped.
 pub fn run(options: Options) -> Result<Ended, StartError> {
+    sys::share_memory();
     System::new().block_on(async {
         // Before anything else: a reload that comes early must not kill.
         let signals = Signals::install().map_err(|error| StartError::System("signal handlers cannot be installed", error))?;
@@ -88,7 +92,10 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     let systemd = Systemd::connect(&env);
     let parts = Arc::new(Parts::new(options, config, engines, clock.clone())?);
     tokio::select! {
-        accounted = parts.account_for_absence() => accounted?,
+        begun = parts.begin() => if let Begun::Unaccounted(started) = begun {
+            let parts = Arc::clone(&parts);
+            actix_rt::spawn(async move { parts.account_later(started).await });
+        },
         // Nothing runs yet, and what was missed is told by the next one.
         _ = signals.term.recv() => return Ok(Ended::Asked),
         _ = signals.int.recv() => return Ok(Ended::Asked),
@@ -104,24 +111,14 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     let socket = socket_path(&parts);
     let hook = hooks.is_some().then(|| fault_hook(address.clone(), parts.view.clone()));
     let reporter = Arc::clone(&parts);
-    let outcome = server::serve(&socket, Arc::new(move || reporter.report()), hook);
-    let own_socket = match outcome {
-        Ok(server) => {
-            actix_rt::spawn(server);
-            Some(socket)
-        }
-        Err(error) => {
-            tracing::error!(error = crate::settings::explain(&error), "no state socket, `qosd status` will not work");
-            None
-        }
-    };
+    let requeue = requeue(parts.journal.clone());
+    let socket = actix_rt::spawn(state_socket::keep(socket, Arc::new(move || reporter.report()), requeue, hook));
 
     let service = Service { parts, supervisor: address, task, notices, signals, telemetry, systemd };
     let ended = service.live().await;
-    if let Some(socket) = own_socket {
-        // It may be gone already, which is as good.
-        let _ = std::fs::remove_file(socket);
-    }
+    socket.abort();
+    // Cancelled, as was asked for; its file goes with it.
+    let _ = socket.await;
     Ok(ended)
 }
 
@@ -139,6 +136,18 @@ async fn clock_is_set(clock: &Clock, signals: &mut Signals) -> bool {
             _ = signals.int.recv() => return false,
         }
     }
+}
+
+/// Puts dead letters back into delivery, for whoever asks on the state socket.
+fn requeue(journal: Journal) -> server::Requeue {
+    Arc::new(move |output| {
+        let journal = journal.clone();
+        Box::pin(async move {
+            let letters = journal.requeue(output.as_deref()).await.map_err(|error| explain(&error))?;
+            tracing::info!(letters, output, "dead letters requeued");
+            Ok(letters)
+        })
+    })
 }
 
 fn socket_path(parts: &Parts) -> std::path::PathBuf {

@@ -30,6 +30,9 @@ pub(super) struct Arguments {
     /// Only this target
     #[arg(long)]
     target: Option<String>,
+    /// Not the rows, but those that an output refused, with its name, its reason and when
+    #[arg(long)]
+    dead_letters: bool,
     /// The folder with the journal, instead of the one that the config tells
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -68,7 +71,8 @@ pub(super) fn run(config: &Path, env: &Env, arguments: &Arguments) -> anyhow::Re
         Form::Line => Format::Line,
     };
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let outcome = export::export(&data_dir, &filter, format, &mut out, line::line).and_then(|_| Ok(out.flush()?));
+    let export = if arguments.dead_letters { export::export_letters } else { export::export };
+    let outcome = export(&data_dir, &filter, format, &mut out, line::line).and_then(|_| Ok(out.flush()?));
     match outcome {
         Ok(()) => Ok(OK),
         // Whoever closed the pipe wanted no more.

@@ -125,7 +125,7 @@ async fn post(settings: &Settings, rows: &[Row]) -> Result<(), String> {
             (0, _) => Ok(()),
             (lost, why) => Err(format!("the collector did not take {lost} of the results: {}", why.unwrap_or_default())),
         },
-        Verdict::Hold { why } | Verdict::Refused { why } | Verdict::Unknown { why } | Verdict::After { why, .. } => {
+        Verdict::Hold { why } | Verdict::Refused { why, .. } | Verdict::Unknown { why } | Verdict::After { why, .. } => {
             Err(format!("not posted: {why}"))
         }
         Verdict::Conflict(conflict) => Err(format!("not posted: {}", conflict.field.why)),

@@ -8,6 +8,7 @@ use actix_rt::System;
 use anyhow::Context;
 use clap::Args;
 use comfy_table::{Table, presets};
+use reqwest::{Method, Response};
 use serde::Deserialize;
 
 use super::OK;
@@ -64,6 +65,9 @@ struct Journal {
     rows: u64,
     bytes: u64,
     waiting: u64,
+    dropped_memory: u64,
+    dropped_size: u64,
+    dropped_gone: u64,
     failing: Option<String>,
 }
 
@@ -72,11 +76,11 @@ struct Output {
     name: String,
     delivered: u64,
     pending: u64,
-    held: u64,
+    dead: u64,
+    requeued: u64,
     refused_fields: u64,
     refused_field_names: Vec<String>,
     last_error: Option<String>,
-    stopped: bool,
     last_refusal: Option<String>,
 }
 
@@ -108,7 +112,7 @@ pub(super) fn run(config: &Path, env: &Env, arguments: &Arguments) -> anyhow::Re
 }
 
 /// The socket of the service with this config. Under systemd the unit decides where it is, which nobody else sees.
-fn find(config: &Path, env: &Env) -> anyhow::Result<PathBuf> {
+pub(super) fn find(config: &Path, env: &Env) -> anyhow::Result<PathBuf> {
     let unit_s = (config == Path::new(DEFAULT_PATH)).then(|| PathBuf::from(SOCKET_OF_THE_UNIT)).filter(|socket| socket.exists());
     match (config::whereabouts(config, env), unit_s) {
         (Ok(there), None) => Ok(there.socket),
@@ -119,9 +123,14 @@ fn find(config: &Path, env: &Env) -> anyhow::Result<PathBuf> {
 }
 
 async fn ask(socket: &Path) -> anyhow::Result<String> {
+    Ok(request(socket, Method::GET, STATUS_PATH).await?.error_for_status()?.text().await?)
+}
+
+/// A request to the service, by its state socket.
+pub(super) async fn request(socket: &Path, method: Method, path: &str) -> reqwest::Result<Response> {
     crate::tls::install_provider();
     let client = reqwest::Client::builder().unix_socket(socket).timeout(TIMEOUT).no_proxy().build()?;
-    Ok(client.get(format!("http://qosd{STATUS_PATH}")).send().await?.error_for_status()?.text().await?)
+    client.request(method, format!("http://qosd{path}")).send().await
 }
 
 fn show(report: &Report) -> String {
@@ -142,18 +151,27 @@ fn show(report: &Report) -> String {
     lines.push(format!("slots: {scheduled} scheduled, {rows} rows, {skipped} of them skipped"));
     let journal = &report.journal;
     let failing = journal.failing.as_ref().map(|why| format!(", failing: {why}")).unwrap_or_default();
-    lines.push(format!("journal: {} rows, {} bytes, {} rows not durable yet{failing}", journal.rows, journal.bytes, journal.waiting));
+    lines.push(format!(
+        "journal: {} rows, {} bytes, {} rows not durable yet{}{failing}",
+        journal.rows,
+        journal.bytes,
+        journal.waiting,
+        lost(journal)
+    ));
     for output in &report.outputs {
         let error = output.last_error.as_ref().map(|why| format!(", failing: {why}")).unwrap_or_default();
-        let refusal = output.last_refusal.as_ref().map(|why| format!(", refused: {why}")).unwrap_or_default();
+        let dead = match output.requeued {
+            0 => format!("{} dead", output.dead),
+            requeued => format!("{} dead, {requeued} of them requeued", output.dead),
+        };
+        let refusal = output.last_refusal.as_ref().map(|why| format!(", last refused: {why}")).unwrap_or_default();
         let fields = match output.refused_fields {
             0 => String::new(),
             count => format!(", {count} fields left out as refused ({})", output.refused_field_names.join(", ")),
         };
-        let error = format!("{}{fields}{refusal}{error}", if output.stopped { ", stopped by too many held rows" } else { "" });
         lines.push(format!(
-            "output {}: {} delivered, {} pending, {} held{error}",
-            output.name, output.delivered, output.pending, output.held
+            "output {}: {} delivered, {} pending, {dead}{fields}{refusal}{error}",
+            output.name, output.delivered, output.pending
         ));
     }
     lines.extend(report.collector.iter().flat_map(collector));
@@ -161,6 +179,13 @@ fn show(report: &Report) -> String {
     lines.push(String::new());
     lines.push(series(&report.series));
     lines.join("\n")
+}
+
+/// The rows that were ever lost, by reason.
+fn lost(journal: &Journal) -> String {
+    let Journal { dropped_memory, dropped_size, dropped_gone, .. } = journal;
+    let reasons = [(dropped_memory, "from memory"), (dropped_size, "undelivered at max_size"), (dropped_gone, "with their file")];
+    reasons.iter().filter(|(rows, _)| **rows > 0).flat_map(|(rows, why)| [", ".into(), rows.to_string(), format!(" lost {why}")]).collect()
 }
 
 fn collector(status: &CollectorStatus) -> Vec<String> {

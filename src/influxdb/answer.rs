@@ -19,7 +19,7 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestam
         204 => Verdict::Accepted,
         400 | 422 => match conflict::of(body) {
             Some(Named { name, refused }) => Verdict::Conflict(Conflict { field: RefusedField { name, why: why() }, refused }),
-            None => Verdict::Refused { why: why() },
+            None => Verdict::Refused { why: why(), refused: conflict::dropped(body) },
         },
         413 => Verdict::TooLarge,
         429 | 503 => match retry_after(headers, now) {
@@ -95,9 +95,11 @@ mod tests {
     #[test]
     fn a_400_or_a_422_is_about_the_rows() {
         let said = r#"{"error":"partial write: points beyond retention policy dropped=1"}"#;
-        let Verdict::Refused { why } = answer(400, None, said) else { panic!() };
+        let Verdict::Refused { why, refused } = answer(400, None, said) else { panic!() };
         assert_eq!(why, "400 Bad Request: partial write: points beyond retention policy dropped=1");
-        let Verdict::Refused { why } = answer(422, None, r#"{"code":"unprocessable entity","message":"retention policy"}"#) else {
+        assert_eq!(refused, Some(1));
+        let Verdict::Refused { why, refused: None } = answer(422, None, r#"{"code":"unprocessable entity","message":"retention policy"}"#)
+        else {
             panic!()
         };
         assert_eq!(why, "422 Unprocessable Entity: retention policy");

@@ -76,8 +76,19 @@ fn in_message(text: &str) -> Option<Named> {
     let (_, rest) = text.split_once("field type conflict: input field \"")?;
     let (field, rest) = rest.split_once("\" on measurement \"")?;
     let (measurement, rest) = rest.split_once("\" is type ")?;
-    let refused = rest.rsplit_once(" dropped=").and_then(|(_, count)| count.trim_end().parse().ok());
-    named(measurement, field, refused)
+    named(measurement, field, count(rest))
+}
+
+/// How many lines of a request the server says that it did not store, for whatever reason.
+pub(super) fn dropped(body: &[u8]) -> Option<usize> {
+    let said = Said::of(body)?;
+    [&said.message, &said.error].into_iter().flatten().filter(|text| text.contains("partial write")).find_map(|text| count(text))
+}
+
+/// The count at the end of a message.
+fn count(text: &str) -> Option<usize> {
+    let (_, count) = text.rsplit_once(" dropped=")?;
+    count.trim_end().parse().ok()
 }
 
 /// Version 3: `invalid column type for column 'f', expected …, got …`, beside the line.
@@ -133,6 +144,17 @@ mod tests {
         let second = json!({ "code": "unprocessable entity", "message": format!("failure writing points to database: {second}") });
         assert_eq!(found(&second), Some(is("qos_metrics", "http_ping_ms", Some(11))));
         assert_eq!(found(&json!({ "error": words("a b=,", "m m", "") })), Some(is("m m", "a b=,", None)), "an old one does not count");
+    }
+
+    #[test]
+    fn lines_that_were_not_stored_are_counted_whatever_the_reason() {
+        let said = |text: &str| dropped(json!({ "error": text }).to_string().as_bytes());
+        assert_eq!(said("partial write: points beyond retention policy dropped=5000"), Some(5000));
+        assert_eq!(said("partial write: max-series-per-database limit exceeded: (1000000) dropped=3"), Some(3));
+        for none in ["partial write: unable to parse 'x'", "unable to parse 'm f=1 dropped=x'", "dropped=1", "", "a dropped=-1"] {
+            assert_eq!(said(none), None, "{none}");
+        }
+        assert_eq!(dropped(b" dropped=7"), None, "a proxy's page");
     }
 
     #[test]

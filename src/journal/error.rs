@@ -16,6 +16,12 @@ pub enum JournalError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file system that the folder was on is no longer mounted.
+    #[error("the file system of {0} is not mounted")]
+    Unmounted(PathBuf),
+    /// The file that was open is no longer where it was.
+    #[error("the journal's file was taken away")]
+    Gone,
     /// A later qosd wrote it.
     #[error("{path} was written by a later qosd: its tables have version {version}")]
     Newer {
@@ -46,6 +52,12 @@ pub enum JournalError {
     /// The rows are still in memory because the disk does not take them.
     #[error("the journal takes no rows: {0}")]
     Failing(String),
+    /// There is no output of this name, and no dead letter of one.
+    #[error("no output is called {0}")]
+    NoOutput(String),
+    /// There is no journal.
+    #[error("there is no journal at {0}")]
+    Missing(PathBuf),
     /// A thread could not be started.
     #[error("no thread for the journal")]
     Thread(#[source] std::io::Error),
@@ -55,6 +67,14 @@ pub enum JournalError {
     /// The thread has ended.
     #[error("the journal's thread has ended")]
     Stopped,
+}
+
+impl JournalError {
+    /// Whether a person has to decide before qosd may start: the folder is another's, or of a later version. Anything else may
+    /// pass, and rows wait in memory until then.
+    pub(super) fn forbids_start(&self) -> bool {
+        matches!(self, Self::InUse(_) | Self::Newer { .. })
+    }
 }
 
 /// Says what `SQLite` could not do.

@@ -12,6 +12,9 @@ use super::reader::Reader;
 use super::{JournalError, folder};
 use crate::clock::Timestamp;
 use crate::measurement::{Row, Series};
+pub use letters::export_letters;
+
+mod letters;
 
 /// Rows fetched in one go.
 const CHUNK: usize = 1_000;
@@ -71,11 +74,7 @@ pub fn export(
     out: &mut dyn Write,
     line: fn(&Row) -> Option<String>,
 ) -> Result<u64, ExportError> {
-    let path = dir.join(folder::FILE);
-    if !path.try_exists()? {
-        return Err(ExportError::Missing(path));
-    }
-    let mut reader = Reader::open(&path.canonicalize()?)?;
+    let mut reader = open(dir)?;
     let selection = select(&mut reader, filter)?;
     let mut out = BufWriter::new(out);
     let count = match format {
@@ -95,6 +94,14 @@ pub fn export(
     Ok(count)
 }
 
+fn open(dir: &Path) -> Result<Reader, ExportError> {
+    let path = dir.join(folder::FILE);
+    if !path.try_exists()? {
+        return Err(ExportError::Missing(path));
+    }
+    Ok(Reader::open(&path.canonicalize()?)?)
+}
+
 /// The rows that are asked for, oldest first, and all their columns.
 #[derive(Default)]
 struct Selection {
@@ -109,7 +116,7 @@ fn select(reader: &mut Reader, filter: &Filter) -> Result<Selection, JournalErro
     let mut layouts = BTreeSet::new();
     let mut found = Vec::new();
     reader.places(|place| {
-        if place.time >= filter.since && filter.until.is_none_or(|until| place.time < until) {
+        if filter.covers(place.time) {
             found.push(place);
         }
         ControlFlow::Continue(())
@@ -139,6 +146,10 @@ fn select(reader: &mut Reader, filter: &Filter) -> Result<Selection, JournalErro
 }
 
 impl Filter {
+    fn covers(&self, time: Timestamp) -> bool {
+        time >= self.since && self.until.is_none_or(|until| time < until)
+    }
+
     fn wants(&self, series: &Series) -> bool {
         let is = |key, wanted: &Option<String>| wanted.is_none() || series.tag(key) == wanted.as_deref();
         is("kind", &self.kind) && is("probe", &self.probe) && is("target", &self.target)

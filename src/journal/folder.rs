@@ -1,25 +1,129 @@
-//! The journal's folder: private, and owned by one process at a time.
+//! The journal's folder: private, and owned by one process at a time. It may be missing for a while.
+//!
+//! A folder that was taken away is made anew. One whose file system was unmounted is waited for: what is below the place
+//! where it was mounted is not ours to fill.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use nix::fcntl::OFlag;
 
 use super::JournalError;
+use super::thread::held;
 
 /// The journal's file in its folder.
 pub(super) const FILE: &str = "journal.sqlite3";
 /// Whoever holds its lock owns the journal. Its content means nothing.
 const LOCK: &str = "journal.lock";
 
+/// The folder, whether it is there or not.
+#[derive(Debug)]
+pub(super) struct Folder {
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    owned: Option<Owned>,
+    /// Where the file system is mounted that the folder was on.
+    mounted: Option<PathBuf>,
+}
+
+impl Folder {
+    /// Not looked at yet.
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), state: Mutex::default() }
+    }
+
+    /// The journal's file, in a folder that is ours from here on: nothing changes if it was and still is, else it is taken
+    /// anew. To be called while no file in it is open, as `SQLite`'s locks would not survive.
+    pub(super) fn own(&self) -> Result<PathBuf, JournalError> {
+        let mut state = held(&self.state);
+        if let Some(owned) = state.owned.as_ref().filter(|owned| owned.is_in_place()) {
+            return Ok(owned.file.clone());
+        }
+        state.owned = None;
+        if let Some(gone) = state.mounted.as_ref().filter(|point| !is_mounted(point)) {
+            return Err(JournalError::Unmounted(gone.clone()));
+        }
+        let owned = own(&self.dir)?;
+        state.mounted = mount_point(&owned.file);
+        Ok(state.owned.insert(owned).file.clone())
+    }
+
+    /// Where the journal's file is or will be.
+    pub(super) fn place(&self) -> PathBuf {
+        self.dir.join(FILE)
+    }
+
+    /// What is in the place of the journal's file is ours. Whether it is another file than before.
+    pub(super) fn know(&self, file: &Path) -> Result<bool, JournalError> {
+        let found = file.symlink_metadata().map_err(|source| JournalError::Folder { path: file.to_owned(), source })?;
+        let found = Inode::from(&found);
+        let mut state = held(&self.state);
+        let known = state.owned.iter_mut().flat_map(|owned| &mut owned.known).find(|(path, _)| path == file);
+        Ok(known.is_some_and(|(_, inode)| std::mem::replace(inode, found) != found))
+    }
+
+    /// Whether what was owned last is still where it was.
+    pub(super) fn is_in_place(&self) -> bool {
+        held(&self.state).owned.as_ref().is_some_and(Owned::is_in_place)
+    }
+
+    /// The journal's file, if the folder is ours.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        held(&self.state).owned.as_ref().map(|owned| owned.file.clone())
+    }
+}
+
 /// A folder that is ours while this lives.
 #[derive(Debug)]
 pub(super) struct Owned {
     /// The journal's file, its folder without symbolic links.
     pub(super) file: PathBuf,
+    /// The files that were there when the lock was taken.
+    known: Vec<(PathBuf, Inode)>,
     _lock: File,
+}
+
+impl Owned {
+    /// Whether its path still leads to the same files.
+    fn is_in_place(&self) -> bool {
+        self.known.iter().all(|(path, inode)| path.symlink_metadata().is_ok_and(|found| Inode::from(&found) == *inode))
+    }
+}
+
+/// What makes a file the same file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl From<&std::fs::Metadata> for Inode {
+    fn from(found: &std::fs::Metadata) -> Self {
+        Self { device: found.dev(), number: found.ino() }
+    }
+}
+
+fn device(path: &Path) -> Option<u64> {
+    path.metadata().ok().map(|found| found.dev())
+}
+
+/// Where the file system of a file is mounted.
+fn mount_point(file: &Path) -> Option<PathBuf> {
+    let on = device(file)?;
+    file.ancestors().skip(1).take_while(|above| device(above) == Some(on)).last().map(Path::to_owned)
+}
+
+/// Whether a file system is mounted here.
+fn is_mounted(point: &Path) -> bool {
+    point.parent().is_none_or(|above| device(point).is_some_and(|on| device(above) != Some(on)))
 }
 
 /// Makes the folder and the file if need be, and takes the lock.
@@ -31,15 +135,16 @@ pub(super) fn own(dir: &Path) -> Result<Owned, JournalError> {
     if is_ours_alone(&dir) {
         restrict(&dir, 0o700);
     }
-    let lock = open(&dir.join(LOCK))?;
+    let (path, file) = (dir.join(LOCK), dir.join(FILE));
+    let lock = open(&path)?;
     lock.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => JournalError::InUse(dir.join(FILE)),
-        TryLockError::Error(source) => JournalError::Folder { path: dir.join(LOCK), source },
+        TryLockError::WouldBlock => JournalError::InUse(file.clone()),
+        TryLockError::Error(source) => JournalError::Folder { path: path.clone(), source },
     })?;
-    let file = dir.join(FILE);
-    open(&file)?;
+    let inodes = [(&path, &lock), (&file, &open(&file)?)].map(|(path, opened)| Ok((path.clone(), Inode::from(&opened.metadata()?))));
+    let known = inodes.into_iter().collect::<io::Result<_>>().map_err(failed)?;
     File::open(&dir).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    Ok(Owned { file, _lock: lock })
+    Ok(Owned { file, known, _lock: lock })
 }
 
 fn open(path: &Path) -> Result<File, JournalError> {

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::acknowledged::Acknowledged;
+use super::letter::{Letters, Requeue};
 use super::missed::Promise;
 use super::receipt::{Fate, Waiting};
-use super::{JournalError, Settings};
+use super::{JournalError, Position, Settings};
 use crate::clock::Timestamp;
 use crate::measurement::{Row, Series};
 use crate::probe::schedule::Schedule;
@@ -36,6 +37,17 @@ pub(super) struct Output {
     pub(super) removed: Option<Timestamp>,
 }
 
+/// From where an output that the journal does not know is to have the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Nobody knows: the file could not be read yet.
+    Unread,
+    /// From now on.
+    Now,
+    /// From here: it asked before the file could be read.
+    After(Position),
+}
+
 /// Who waits for a commit.
 pub(super) type Ticket = oneshot::Sender<Result<(), JournalError>>;
 
@@ -48,6 +60,8 @@ pub(super) struct Batch {
     pub(super) outputs: BTreeMap<String, Option<Output>>,
     /// The schedule, if it changed.
     pub(super) schedule: Option<Vec<Promise>>,
+    /// Dead letters, and what becomes of them.
+    pub(super) letters: Letters,
     /// Positions of rows to be set aside.
     pub(super) damaged: BTreeSet<u64>,
     /// Whether this is a clean stop.
@@ -66,9 +80,15 @@ impl Batch {
         self.rows.is_empty()
             && self.outputs.is_empty()
             && self.schedule.is_none()
+            && self.letters.is_empty()
             && self.damaged.is_empty()
             && !self.clean
             && self.dropped == 0
+    }
+
+    /// Whether there may be more or fewer dead letters afterwards.
+    pub(super) fn may_change_letters(&self) -> bool {
+        !self.letters.is_empty() || self.outputs.values().any(Option::is_none)
     }
 }
 
@@ -77,8 +97,18 @@ impl Batch {
 pub(super) struct Inbox {
     /// The journal's settings.
     pub(super) settings: Settings,
+    /// The file was read.
+    read: bool,
+    /// What the process before missed is still to be told: its schedule stays in the file until then.
+    pub(super) unaccounted: bool,
+    /// The outputs that there are, once they were named.
+    named: Option<BTreeSet<String>>,
+    /// Outputs that asked before the file was read, and, if it does not know them, from where on they have the rows.
+    asked: BTreeMap<String, Option<Position>>,
     /// Every output, as it is to be kept.
     pub(super) outputs: BTreeMap<String, Output>,
+    /// Dead letters, and what becomes of them. Whoever makes them waits while there are too many.
+    pub(super) letters: Letters,
     /// Somebody waits: commit at once.
     pub(super) urgent: bool,
     /// Somebody waits for the last commit: try at once, also while the disk takes nothing.
@@ -103,11 +133,16 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Nothing waits.
-    pub(super) fn new(settings: Settings, outputs: BTreeMap<String, Output>, capacity: usize) -> Self {
+    /// Nothing waits, and the file was not read yet.
+    pub(super) fn new(settings: Settings, capacity: usize) -> Self {
         Self {
             settings,
-            outputs,
+            read: false,
+            unaccounted: false,
+            named: None,
+            asked: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            letters: Letters::default(),
             urgent: false,
             closing: false,
             stop: false,
@@ -126,6 +161,30 @@ impl Inbox {
             tickets: Vec::new(),
             in_flight: 0,
         }
+    }
+
+    /// The file was read: its outputs, and the position of its last row.
+    pub(super) fn read(&mut self, outputs: BTreeMap<String, Output>, tip: Position, today: Timestamp, now: Duration) {
+        self.read = true;
+        self.outputs = outputs;
+        self.asked.retain(|name, _| !self.outputs.contains_key(name));
+        self.asked.values_mut().for_each(|start| *start = Some(tip));
+        if let Some(names) = self.named.take() {
+            self.name_outputs(&names, today, now);
+        }
+    }
+
+    /// What the process before missed is among the rows that were appended.
+    pub(super) fn accounted(&mut self, now: Duration) {
+        self.unaccounted = false;
+        self.arrived(now);
+    }
+
+    /// Another file takes the place of the one that was taken away: what is kept in it is to be written anew.
+    pub(super) fn repeat(&mut self, now: Duration) {
+        self.changed.extend(self.outputs.keys().cloned());
+        self.promises_changed = self.promised;
+        self.arrived(now);
     }
 
     /// Takes rows that arrive at `now` of the monotonic clock. Says whether rows began to be lost.
@@ -159,18 +218,41 @@ impl Inbox {
         Some(acknowledged)
     }
 
+    /// From where an output that is not known is to have the rows.
+    pub(super) fn start(&mut self, name: &str) -> Start {
+        if !self.read {
+            self.asked.insert(name.to_owned(), None);
+            return Start::Unread;
+        }
+        self.asked.get(name).copied().flatten().map_or(Start::Now, Start::After)
+    }
+
     /// What an output has acknowledged; the output is known from here on. A late answer does not bring back a removed one.
     pub(super) fn acknowledge(&mut self, name: &str, acknowledged: Acknowledged, now: Duration) {
         let removed = self.outputs.get(name).and_then(|known| known.removed);
         let output = Output { acknowledged, removed };
         if self.outputs.get(name) != Some(&output) {
             self.outputs.insert(name.to_owned(), output);
+            self.asked.remove(name);
             self.change(name, now);
         }
     }
 
+    /// Something about dead letters waits.
+    pub(super) fn letters_changed(&mut self, now: Duration) {
+        self.arrived(now);
+    }
+
+    /// Requeue, and tell, at once.
+    pub(super) fn requeue(&mut self, wish: Requeue, now: Duration) {
+        self.letters.requeues.push(wish);
+        self.urgent = true;
+        self.arrived(now);
+    }
+
     /// The outputs that there are. Others are kept for 7 days after `today`, then forgotten.
     pub(super) fn name_outputs(&mut self, names: &BTreeSet<String>, today: Timestamp, now: Duration) {
+        self.named = Some(names.clone());
         let mut changed = Vec::new();
         for (name, output) in &mut self.outputs {
             let removed = if names.contains(name) { None } else { output.removed.or(Some(today)) };
@@ -227,13 +309,6 @@ impl Inbox {
         self.arrived(now);
     }
 
-    /// The file is a new one: what is known of outputs and schedule is to be written anew.
-    pub(super) fn renewed(&mut self, now: Duration) {
-        self.changed.extend(self.outputs.keys().cloned());
-        self.promises_changed |= self.promised;
-        self.arrived(now);
-    }
-
     /// Commit at once, and tell. A clean stop is noted with it.
     pub(super) fn wait(&mut self, ticket: Ticket, clean: bool) {
         self.tickets.push(ticket);
@@ -267,20 +342,22 @@ impl Inbox {
         self.in_flight = count;
         let dropped = std::mem::take(&mut self.dropped);
         if !self.rows.is_empty() {
-            return Batch { rows, dropped, promised: self.promised, ..Batch::default() };
+            return Batch { rows, dropped, promised: self.promised && !self.unaccounted, ..Batch::default() };
         }
         self.first = None;
         let tickets = self.answer();
         let changed = std::mem::take(&mut self.changed);
         let outputs = changed.into_iter().map(|name| (name.clone(), self.outputs.get(&name).cloned())).collect();
-        let schedule = std::mem::take(&mut self.promises_changed).then(|| self.promises.clone());
+        let accounted = !self.unaccounted;
+        let schedule = (accounted && std::mem::take(&mut self.promises_changed)).then(|| self.promises.clone());
         Batch {
             rows,
             outputs,
             schedule,
+            letters: std::mem::take(&mut self.letters),
             damaged: std::mem::take(&mut self.damaged),
-            clean: std::mem::take(&mut self.clean),
-            promised: self.promised,
+            clean: std::mem::take(&mut self.clean) && accounted,
+            promised: self.promised && accounted,
             dropped,
             tickets,
         }
@@ -301,6 +378,7 @@ impl Inbox {
         self.dropped += batch.dropped;
         self.changed.extend(batch.outputs.into_keys());
         self.promises_changed |= batch.schedule.is_some();
+        self.letters.give_back(batch.letters);
         self.damaged.extend(batch.damaged);
         self.clean |= batch.clean;
         for row in batch.rows.into_iter().rev() {
@@ -348,7 +426,7 @@ mod tests {
     use crate::journal::testing::{row, settings};
 
     fn inbox(capacity: usize) -> Inbox {
-        Inbox::new(settings(), BTreeMap::new(), capacity)
+        Inbox::new(settings(), capacity)
     }
 
     fn rows(times: std::ops::Range<i64>) -> Vec<Row> {
@@ -420,12 +498,35 @@ mod tests {
         inbox.name_outputs(&BTreeSet::new(), day(1), NOW);
         inbox.forget_outputs(day(7), NOW);
         inbox.name_outputs(&BTreeSet::new(), day(7), NOW);
-        inbox.acknowledge("main", Acknowledged::starting_at(crate::journal::Position(9)), NOW);
+        inbox.acknowledge("main", Acknowledged::starting_at(Position(9)), NOW);
         assert_eq!(inbox.outputs["main"].removed, Some(day(1)));
         inbox.take();
         inbox.forget_outputs(day(8), NOW);
         assert!(inbox.outputs.is_empty());
         assert_eq!(inbox.take().outputs["main"], None);
+    }
+
+    #[test]
+    fn what_was_told_before_the_file_was_read_waits_for_it() {
+        let (mut inbox, today) = (inbox(10), Timestamp::from_nanos(7));
+        inbox.name_outputs(&BTreeSet::from(["old".to_owned(), "new".to_owned()]), today, NOW);
+        assert_eq!((inbox.output("new", NOW), inbox.start("new"), inbox.start("old")), (None, Start::Unread, Start::Unread));
+        inbox.unaccounted = true;
+        inbox.schedule(Vec::new(), today, NOW);
+        let known = Output { acknowledged: Acknowledged::starting_at(Position(3)), removed: Some(today) };
+        let left = Output { removed: None, ..known.clone() };
+        inbox.read(BTreeMap::from([("old".to_owned(), known.clone()), ("left".to_owned(), left)]), Position(5), today, NOW);
+        inbox.append(rows(0..2), NOW);
+        let batch = inbox.take();
+        assert_eq!((batch.rows.len(), batch.schedule, batch.promised), (2, None, false), "what was missed has to be told first");
+        let expected =
+            BTreeMap::from([("left".to_owned(), Some(known.clone())), ("old".to_owned(), Some(Output { removed: None, ..known }))]);
+        assert_eq!(batch.outputs, expected);
+        assert_eq!(inbox.start("new"), Start::After(Position(5)), "the rows that waited are its, too");
+        assert_eq!(inbox.start("later"), Start::Now);
+        inbox.unaccounted = false;
+        let batch = inbox.take();
+        assert_eq!((batch.schedule, batch.promised), (Some(Vec::new()), true));
     }
 
     #[test]

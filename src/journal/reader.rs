@@ -11,6 +11,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::encoding::{self, Layout};
+use super::letter::Round;
 use super::salvage::sound;
 use super::{JournalError, Position, Stored, failed, schema};
 use crate::clock::Timestamp;
@@ -52,6 +53,21 @@ pub(super) struct Found {
     pub(super) rows: Vec<Stored>,
     /// What was not.
     pub(super) damaged: Vec<u64>,
+}
+
+/// A dead letter, for people.
+#[derive(Debug)]
+pub(super) struct Dead {
+    /// Its number in the file.
+    pub(super) id: i64,
+    /// Who refused it.
+    pub(super) output: String,
+    /// Why.
+    pub(super) reason: String,
+    /// When, the last time.
+    pub(super) refused: Timestamp,
+    /// The row; none if it was altered.
+    pub(super) row: Option<Row>,
 }
 
 /// Where and when a row is, and what it is about, unchecked.
@@ -120,6 +136,10 @@ impl Reader {
     /// The rows at these positions; those that are gone are left out.
     pub(super) fn at(&mut self, positions: &[i64]) -> Result<Found, JournalError> {
         let raws = self.pick(positions).map_err(failed("reading rows"))?;
+        self.sort_out(raws)
+    }
+
+    fn sort_out(&mut self, raws: Vec<Raw>) -> Result<Found, JournalError> {
         let mut found = Found::default();
         for raw in raws {
             let position = Position(raw.position as u64);
@@ -129,6 +149,71 @@ impl Reader {
             }
         }
         Ok(found)
+    }
+
+    /// The oldest round of an output that is not over.
+    pub(super) fn round(&self, output: &str) -> Result<Option<Round>, JournalError> {
+        let sql = "SELECT requeued, max(position) FROM dead WHERE output = ?1 AND requeued =
+            (SELECT min(requeued) FROM dead WHERE output = ?1) GROUP BY requeued";
+        let round = self.conn.query_row(sql, [output], |row| {
+            let last: i64 = row.get(1)?;
+            Ok(Round { number: row.get(0)?, last: Position(last as u64) })
+        });
+        round.optional().map_err(failed("looking for dead letters"))
+    }
+
+    /// At most `limit` letters of a round after `after`, up to and with `upto`, in order of position.
+    pub(super) fn letters(
+        &mut self,
+        output: &str,
+        round: i64,
+        (after, upto): (Position, Position),
+        limit: usize,
+    ) -> Result<Found, JournalError> {
+        let sql = "SELECT position, series, time, layout, crc, body FROM dead
+            WHERE output = ?1 AND requeued = ?2 AND position > ?3 AND position <= ?4 ORDER BY position LIMIT ?5";
+        let mut found = Found::default();
+        let mut after = i64::try_from(after.0).unwrap_or(i64::MAX);
+        // Fewer than asked for means that there are no more, so damaged ones are made up for.
+        while found.rows.len() < limit {
+            let wanted = limit - found.rows.len();
+            let read = || {
+                let mut statement = self.conn.prepare(sql)?;
+                statement.query_map(params![output, round, after, upto.0 as i64, wanted as i64], raw)?.collect()
+            };
+            let raws: rusqlite::Result<Vec<Raw>> = read();
+            let raws = raws.map_err(failed("reading dead letters"))?;
+            let is_last = raws.len() < wanted;
+            after = raws.last().map_or(after, |raw| raw.position);
+            let more = self.sort_out(raws)?;
+            found.rows.extend(more.rows);
+            found.damaged.extend(more.damaged);
+            if is_last {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// At most `limit` dead letters of all outputs after `after`, in the order in which they were refused first.
+    pub(super) fn dead(&mut self, after: i64, limit: usize) -> Result<Vec<Dead>, JournalError> {
+        let read = || {
+            if !self.conn.table_exists(None, "dead")? {
+                // A file of an earlier version, which no later qosd has written yet.
+                return Ok(Vec::new());
+            }
+            let sql = "SELECT position, series, time, layout, crc, body, id, output, reason, refused FROM dead
+                WHERE id > ?1 ORDER BY id LIMIT ?2";
+            let mut statement = self.conn.prepare(sql)?;
+            let letters = statement.query_map(params![after, limit as i64], |row| {
+                let refused = Timestamp::from_nanos(row.get(9)?);
+                Ok((raw(row)?, Dead { id: row.get(6)?, output: row.get(7)?, reason: row.get(8)?, refused, row: None }))
+            })?;
+            letters.collect()
+        };
+        let found: rusqlite::Result<Vec<(Raw, Dead)>> = read();
+        let letters = found.map_err(failed("reading dead letters"))?;
+        letters.into_iter().map(|(raw, dead)| Ok(Dead { row: self.check(&raw)?, ..dead })).collect()
     }
 
     /// Visits the places of all rows, the first first.

@@ -1,12 +1,13 @@
 //! Which rows have to go, and when. Pure; the store carries it out in small steps.
 //!
 //! Delivered rows go when they are too old. At the cap the oldest delivered rows go first, then the oldest undelivered.
+//! Nothing is too old while the wall clock may be wrong: see [`Steady`].
 
 use std::time::Duration;
 
 use super::Position;
 use super::acknowledged::Acknowledged;
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 
 /// Rows deleted in one step, so that no commit waits long for it.
 pub(super) const STEP: u64 = 2_000;
@@ -21,6 +22,42 @@ const AT_ONCE: Duration = Duration::from_hours(1);
 const SHARE_OF_RECEIPTS: u64 = 8;
 /// What one takes of the file.
 pub(super) const BYTES_OF_RECEIPT: u64 = 80;
+/// How long the wall clock has to stand before anything goes because of its age.
+const STANDING: Duration = Duration::from_hours(1);
+/// A wall clock that goes away from the others by more than this between two looks was set.
+const STEP_OF_CLOCK: Duration = Duration::from_secs(1);
+
+/// Whether the wall clock is to be believed. One that jumps a year ahead, and back when somebody notices, must not cost the
+/// history: it has to stand for an hour without having been set, also after a start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steady {
+    seen: Moment,
+    since: Duration,
+}
+
+impl Steady {
+    /// Begins now.
+    pub(super) fn new(now: Moment) -> Self {
+        Self { seen: now, since: now.boot }
+    }
+
+    /// The wall clock's time, once it is to be believed. To be asked every now and then.
+    pub(super) fn trusted(&mut self, now: Moment) -> Option<Timestamp> {
+        let expected = self.seen.unix.plus(now.boot.saturating_sub(self.seen.boot));
+        if expected.since(now.unix).max(now.unix.since(expected)) > STEP_OF_CLOCK {
+            self.since = now.boot;
+        }
+        self.seen = now;
+        (now.boot.saturating_sub(self.since) >= STANDING).then_some(now.unix)
+    }
+}
+
+/// The most dead letters.
+const MOST_LETTERS: u64 = 100_000;
+/// In a small journal they have this share of the cap at most: an eighth.
+const SHARE_OF_LETTERS: u64 = 8;
+/// What one takes of the file: a row, a reason, and their places in two indexes.
+const BYTES_OF_LETTER: u64 = 600;
 
 /// What the decision rests on.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +66,8 @@ pub(super) struct Facts {
     pub(super) bytes: u64,
     /// Their cap.
     pub(super) max_size: u64,
-    /// The wall clock.
-    pub(super) now: Timestamp,
+    /// The wall clock, if it is to be believed.
+    pub(super) now: Option<Timestamp>,
     /// How long delivered rows stay.
     pub(super) max_age: Duration,
     /// Time of the oldest delivered row.
@@ -56,11 +93,11 @@ pub(super) enum Step {
 pub(super) fn decide(facts: &Facts) -> Step {
     // A small journal loses a part of its rows at a time, never all at once.
     let count = (facts.rows / 16).clamp(1, STEP);
-    let limit = facts.now.minus(facts.max_age);
-    match facts.oldest_delivered {
-        Some(_) if facts.bytes > facts.max_size => Step::Delivered(count),
-        None if facts.bytes > facts.max_size && facts.rows > 0 => Step::Undelivered(count),
-        Some(oldest) if oldest < limit => Step::TooOld(limit),
+    let limit = facts.now.map(|now| now.minus(facts.max_age));
+    match (facts.oldest_delivered, limit) {
+        (Some(_), _) if facts.bytes > facts.max_size => Step::Delivered(count),
+        (None, _) if facts.bytes > facts.max_size && facts.rows > 0 => Step::Undelivered(count),
+        (Some(oldest), Some(limit)) if oldest < limit => Step::TooOld(limit),
         _ => Step::Nothing,
     }
 }
@@ -74,16 +111,22 @@ pub(super) struct Forget {
     pub(super) before: Timestamp,
 }
 
-/// Decides the next step for receipts, of which there are `count`, the oldest from `oldest`. After it was taken, ask again.
+/// Decides the next step for receipts, of which there are `count`, the oldest from `oldest`; `now` only if it is to be
+/// believed. After it was taken, ask again.
 ///
 /// Each step takes many, so that not every commit has one behind it.
-pub(super) fn forget(count: u64, oldest: Option<Timestamp>, max_size: u64, now: Timestamp) -> Option<Forget> {
+pub(super) fn forget(count: u64, oldest: Option<Timestamp>, max_size: u64, now: Option<Timestamp>) -> Option<Forget> {
     let most = MOST_RECEIPTS.min(max_size / SHARE_OF_RECEIPTS / BYTES_OF_RECEIPT);
-    let limit = now.minus(KEEP_RECEIPTS);
     if count > most + STEP.min(most / 16) {
         return Some(Forget { count: (count - most).min(STEP), before: Timestamp::from_nanos(i64::MAX) });
     }
+    let limit = now?.minus(KEEP_RECEIPTS);
     (oldest? < limit).then(|| Forget { count: STEP, before: limit.plus(AT_ONCE) })
+}
+
+/// How many of so many dead letters go at once.
+pub(super) fn too_many_letters(count: u64, max_size: u64) -> u64 {
+    count.saturating_sub(MOST_LETTERS.min(max_size / SHARE_OF_LETTERS / BYTES_OF_LETTER)).min(STEP)
 }
 
 /// The positions that every output has acknowledged, as ranges in order. Without outputs that is all of them.
@@ -118,7 +161,7 @@ mod tests {
         Facts {
             bytes: 10,
             max_size: 100,
-            now: Timestamp::from_nanos(1_000_000),
+            now: Some(Timestamp::from_nanos(1_000_000)),
             max_age: Duration::from_micros(1),
             oldest_delivered: Some(Timestamp::from_nanos(999_500)),
             rows: 1_000_000,
@@ -132,6 +175,7 @@ mod tests {
         for (case, expected) in [
             (facts(), Step::Nothing),
             (Facts { oldest_delivered: old, ..facts() }, Step::TooOld(limit)),
+            (Facts { oldest_delivered: old, now: None, ..facts() }, Step::Nothing),
             (Facts { oldest_delivered: Some(limit), ..facts() }, Step::Nothing),
             (Facts { oldest_delivered: None, ..facts() }, Step::Nothing),
             (Facts { bytes: 100, ..facts() }, Step::Nothing),
@@ -163,7 +207,50 @@ mod tests {
             (1_740, young, 1 << 20, None),
             (1_741, young, 1 << 20, Some(Forget { count: 103, before: any })),
         ] {
-            assert_eq!(forget(count, oldest, max_size, now), expected, "{count} {oldest:?}");
+            assert_eq!(forget(count, oldest, max_size, Some(now)), expected, "{count} {oldest:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_is_believed_after_an_hour_in_which_nobody_set_it() {
+        let minutes = |minutes: u64| Duration::from_mins(minutes);
+        let start = Moment { unix: Timestamp::default().plus(minutes(1 << 20)), mono: minutes(3), boot: minutes(9) };
+        let year = minutes(365 * 24 * 60);
+        // When, how much the wall clock is ahead of what it was at the start, and whether it is believed.
+        for told in [
+            vec![(0, 0, false), (59, 0, false), (60, 0, true), (61, 0, true)],
+            vec![(59, 0, false), (60, 1_100, false), (119, 1_100, false), (120, 1_100, true)],
+            vec![(60, 900, true), (61, 1_800, true)],
+            vec![(60, 0, true), (61, -1_100, false), (120, -1_100, false), (121, -1_100, true)],
+        ] {
+            let mut steady = Steady::new(start);
+            for (at, ahead, expected) in told {
+                let moved = start.plus(minutes(at));
+                let ahead = Timestamp::from_nanos(moved.unix.nanos() + ahead * 1_000_000);
+                assert_eq!(steady.trusted(Moment { unix: ahead, ..moved }), expected.then_some(ahead), "{at}");
+            }
+        }
+        let mut steady = Steady::new(start);
+        let ahead = Moment { unix: start.plus(year).unix, ..start.plus(minutes(70)) };
+        assert_eq!(steady.trusted(ahead), None, "a year ahead");
+        assert_eq!(steady.trusted(start.plus(minutes(80))), None, "and back");
+        assert_eq!(steady.trusted(start.plus(minutes(140))), Some(start.plus(minutes(140)).unix));
+        let asleep = Moment { mono: minutes(4), ..start.plus(minutes(600)) };
+        assert!(steady.trusted(asleep).is_some(), "a host that slept did not set its clock");
+    }
+
+    #[test]
+    fn dead_letters_go_by_number_and_by_the_size_of_the_journal() {
+        for (count, max_size, expected) in [
+            (0, 0, 0),
+            (3, 0, 3),
+            (100_000, 1 << 30, 0),
+            (100_007, 1 << 30, 7),
+            (200_000, 1 << 30, STEP),
+            (218, 1 << 20, 0),
+            (219, 1 << 20, 1),
+        ] {
+            assert_eq!(too_many_letters(count, max_size), expected, "{count} of {max_size}");
         }
     }
 

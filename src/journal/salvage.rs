@@ -13,7 +13,7 @@ use harvest::{Harvest, Yield};
 use sound::Look;
 
 use super::reader::Reader;
-use super::store::Store;
+use super::store::{Before, Store};
 use super::{JournalError, Position, failed, schema};
 use crate::clock::Timestamp;
 use crate::settings::explain;
@@ -44,16 +44,16 @@ pub(super) fn open(path: &Path, max_size: u64, now: Timestamp) -> Result<Store, 
     }
 }
 
-/// Opens the file after a failure, see [`Store::reopen`]; says whether it is a new one. On a sign of damage all of it is looked through.
-pub(super) fn reopen(path: &Path, max_size: u64, tip: Position, suspect: bool, now: Timestamp) -> Result<(Store, bool), JournalError> {
+/// Opens the file after a failure, see [`Store::reopen`]. On a sign of damage all of it is looked through.
+pub(super) fn reopen(path: &Path, max_size: u64, before: &Before, suspect: bool, now: Timestamp) -> Result<Store, JournalError> {
     finish(path, now)?;
-    let opened = sound::header(path).and_then(|()| Store::reopen(path, max_size, tip));
+    let opened = sound::header(path).and_then(|()| Store::reopen(path, max_size, before));
     match opened.and_then(|store| if suspect { looked(store, path, Look::Whole) } else { Ok(store) }) {
         Err(error) if sound::is_damage(&error) => {
-            salvage(path, Some(tip), &error, now)?;
-            Ok((Store::open(path, max_size)?, true))
+            salvage(path, Some(before.tip), &error, now)?;
+            Store::open(path, max_size)
         }
-        opened => Ok((opened?, false)),
+        opened => opened,
     }
 }
 

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::salvage::sound::damaged;
-use super::{JournalError, failed, receipts};
+use super::{JournalError, failed, letters, receipts};
 
 /// Version of the tables, kept in `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// The oldest version whose rows can be read as they are.
 const READABLE: i64 = 1;
 
@@ -40,13 +40,24 @@ pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
     match version(&conn)? {
         VERSION => {}
         0 if !is_empty(&conn)? => return Err(damaged(path, "its tables have no version")),
-        0 => change(&mut conn, &[TABLES, receipts::TABLE]).map_err(failed("making the tables"))?,
-        1 => change(&mut conn, &[receipts::TABLE]).map_err(failed("bringing the tables up to date"))?,
+        0 => change(&mut conn, &[TABLES, receipts::TABLE, letters::TABLE]).map_err(failed("making the tables"))?,
+        1 => change(&mut conn, &[receipts::TABLE, letters::TABLE]).map_err(failed("bringing the tables up to date"))?,
+        2 => change(&mut conn, &[letters::TABLE]).map_err(failed("bringing the tables up to date"))?,
         // What is later has other tables.
         _ if is_as_made(&conn).map_err(failed("reading the tables"))? => return Err(damaged(path, "its version was altered")),
         version => return Err(JournalError::Newer { path: path.to_owned(), version }),
     }
     Ok(conn)
+}
+
+/// Which file this is: a number that is drawn once, so that one which was taken away is told from one that came back.
+pub(super) fn id(conn: &Connection) -> rusqlite::Result<i64> {
+    let find = || conn.query_row("SELECT value FROM meta WHERE name = 'id'", [], |row| row.get(0)).optional();
+    if let Some(id) = find()? {
+        return Ok(id);
+    }
+    conn.execute("INSERT INTO meta (name, value) VALUES ('id', ?1)", [rand::random::<i64>()])?;
+    find()?.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
 /// Opens the file for reading only, beside whoever writes it.

@@ -12,6 +12,7 @@ use super::acknowledged::Acknowledged;
 use super::dictionary::Dictionary;
 use super::encoding::{self, Layout};
 use super::inbox::{Batch, KEEP_REMOVED, Output};
+use super::letters::{self, Counts};
 use super::missed::{Previous, Promise};
 use super::reader::unaltered;
 use super::receipt::{Fate, Waiting};
@@ -21,6 +22,8 @@ use super::{JournalError, Position, failed, schema};
 use crate::clock::Timestamp;
 use crate::measurement::Series;
 use crate::probe::schedule::Schedule;
+
+mod dead;
 
 /// Damaged rows that are kept to be looked at.
 const KEEP_DAMAGED: i64 = 1_000;
@@ -40,11 +43,38 @@ pub(super) struct Counters {
     pub(super) damaged: u64,
     /// Receipts in the file.
     pub(super) receipts: u64,
+    /// Rows that were in a file that was taken away, ever.
+    pub(super) dropped_gone: u64,
+    /// Dead letters dropped because there were too many, or with an output that was forgotten, ever.
+    pub(super) dropped_dead: u64,
+    /// Rounds of dead letters that were requeued, ever.
+    pub(super) requeues: u64,
+}
+
+/// The file as it was when all was well, for who opens it again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Before {
+    /// Which file, drawn when it was made.
+    pub(super) id: i64,
+    /// The last durable row.
+    pub(super) tip: Position,
+    /// What it counted.
+    pub(super) counters: Counters,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Committed {
+    /// Of each row.
+    pub(super) fates: Vec<Fate>,
+    /// Letters that each wish requeued.
+    pub(super) requeued: Vec<u64>,
 }
 
 impl Counters {
     fn sum(&self) -> i64 {
-        let all = [self.rows, self.dropped_memory, self.dropped_size, self.damaged, self.receipts];
+        let Self { rows, dropped_memory, dropped_size, damaged, receipts, dropped_gone, dropped_dead, requeues } = *self;
+        let all = [rows, dropped_memory, dropped_size, damaged, receipts, dropped_gone, dropped_dead, requeues];
         let sum = all.iter().fold(0, |sum, counter| crc32c::crc32c_append(sum, &counter.to_le_bytes()));
         i64::from(sum)
     }
@@ -53,9 +83,11 @@ impl Counters {
 /// The open file.
 pub(super) struct Store {
     conn: Connection,
+    id: i64,
     wal: PathBuf,
     dictionary: Dictionary,
     counters: Counters,
+    dead: Counts,
     tip: Position,
     max_size: u64,
     /// Rows above the tip may be left of a commit that failed: they go before the next.
@@ -77,8 +109,10 @@ impl Store {
         let conn = schema::writer(path)?;
         let mut wal = path.as_os_str().to_owned();
         wal.push("-wal");
+        let id = schema::id(&conn).map_err(failed("reading the file"))?;
         let (dictionary, counters, tip) = load(&conn).map_err(failed("reading the file"))?;
-        let mut store = Self { conn, wal: wal.into(), dictionary, counters, tip, max_size: 0, leftovers: false };
+        let dead = letters::count(&conn).map_err(failed("reading the file"))?;
+        let mut store = Self { conn, id, wal: wal.into(), dictionary, counters, dead, tip, max_size: 0, leftovers: false };
         store.limit(max_size)?;
         Ok(store)
     }
@@ -87,19 +121,63 @@ impl Store {
     ///
     /// The kernel reports a failed sync once and may then call lost pages clean, so no later sync of the write-ahead file
     /// means anything. What it holds is written into the main file anew, synced there, and the write-ahead file is emptied:
-    /// only then is the file trusted again. Rows above `tip`, the last that was known to be durable, were in the commit that
-    /// failed and still wait in memory: they are taken out, so that the next commit writes them for good.
-    pub(super) fn reopen(path: &Path, max_size: u64, tip: Position) -> Result<Self, JournalError> {
+    /// only then is the file trusted again. Rows above the last that was known to be durable were in the commit that failed
+    /// and still wait in memory: they are taken out, so that the next commit writes them for good.
+    ///
+    /// If it is another file, see [`Store::follow`].
+    pub(super) fn reopen(path: &Path, max_size: u64, before: &Before) -> Result<Self, JournalError> {
         let mut store = Self::open(path, max_size)?;
-        if !schema::checkpoint(&store.conn).map_err(failed("emptying the write-ahead file"))? {
-            return Err(JournalError::Held);
+        if store.id != before.id {
+            store.follow(before).map_err(failed("following another file"))?;
+            return Ok(store);
         }
-        if store.tip < tip {
-            tracing::error!(durable = tip.0, there = store.tip.0, "journal lost rows that were durable");
+        let emptied = schema::checkpoint(&store.conn).map_err(failed("emptying the write-ahead file"));
+        if !matches!(emptied, Ok(true)) {
+            // Closing would try the same again, on the handle that failed.
+            store.close_untrusted();
+            return Err(emptied.err().unwrap_or(JournalError::Held));
         }
-        store.tip = tip;
+        let lost = before.tip.0.saturating_sub(store.tip.0);
+        if lost > 0 {
+            tracing::error!(rows = lost, "journal lost rows that were durable");
+            store.counters.dropped_gone += lost;
+        }
+        store.tip = before.tip;
         store.leftovers = true;
         Ok(store)
+    }
+
+    /// Takes the place of a file that was taken away: the rows of that are lost and counted, its losses are remembered here if
+    /// this one is new, and positions go on above those of both, so that no output mistakes a new row for one that it has.
+    fn follow(&mut self, before: &Before) -> rusqlite::Result<()> {
+        let is_new = self.counters.rows == 0 && self.tip <= before.tip;
+        let known = if is_new { Counters { rows: 0, receipts: 0, ..before.counters } } else { self.counters };
+        let counters = Counters { dropped_gone: known.dropped_gone + before.counters.rows, ..known };
+        let tip = self.tip.max(before.tip);
+        let tx = self.conn.transaction()?;
+        tx.execute("DELETE FROM sqlite_sequence WHERE name = 'row'", [])?;
+        tx.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('row', ?1)", [tip.0 as i64])?;
+        keep_counters(&tx, counters)?;
+        tx.commit()?;
+        (self.tip, self.counters) = (tip, counters);
+        tracing::error!(rows = before.counters.rows, "journal was taken away, another takes its place");
+        Ok(())
+    }
+
+    /// The file as it is, all being well.
+    pub(super) fn now(&self) -> Before {
+        Before { id: self.id, tip: self.tip, counters: self.counters }
+    }
+
+    /// Whether the write-ahead file is where others would find it. If not, what it held is saved into the main file, so that
+    /// nothing is lost with it.
+    pub(super) fn is_whole(&self) -> bool {
+        let there = self.wal.symlink_metadata().is_ok();
+        if !there {
+            // If this fails, too, the rows are found missing when the file is opened again.
+            let _ = schema::checkpoint(&self.conn);
+        }
+        there
     }
 
     /// Closes after a failure, without writing anything.
@@ -140,6 +218,11 @@ impl Store {
         self.counters
     }
 
+    /// How many dead letters each output has.
+    pub(super) fn dead(&self) -> &Counts {
+        &self.dead
+    }
+
     /// Takes another cap.
     pub(super) fn limit(&mut self, max_size: u64) -> Result<(), JournalError> {
         if self.max_size != max_size {
@@ -149,12 +232,12 @@ impl Store {
         Ok(())
     }
 
-    /// Makes everything of a batch durable, or nothing. Says what became of each row.
-    pub(super) fn commit(&mut self, batch: &Batch, now: Timestamp) -> Result<Vec<Fate>, JournalError> {
+    /// Makes everything of a batch durable, or nothing. Says what became of it.
+    pub(super) fn commit(&mut self, batch: &Batch, now: Timestamp) -> Result<Committed, JournalError> {
         self.try_commit(batch, now).map_err(failed("committing"))
     }
 
-    fn try_commit(&mut self, batch: &Batch, now: Timestamp) -> rusqlite::Result<Vec<Fate>> {
+    fn try_commit(&mut self, batch: &Batch, now: Timestamp) -> rusqlite::Result<Committed> {
         let tx = Transaction::new(&mut self.conn, rusqlite::TransactionBehavior::Immediate)?;
         let mut counters = self.counters;
         if self.leftovers {
@@ -171,7 +254,10 @@ impl Store {
         counters.rows = counters.rows.saturating_sub(moved);
         counters.damaged += moved;
         counters.dropped_memory += batch.dropped;
-        keep_outputs(&tx, &batch.outputs)?;
+        letters::write(&tx, &batch.letters)?;
+        let requeued = dead::requeue(&tx, &batch.letters.requeues, &mut counters)?;
+        counters.dropped_dead += keep_outputs(&tx, &batch.outputs)?;
+        let dead = if batch.may_change_letters() { Some(letters::count(&tx)?) } else { None };
         if let Some(promises) = &batch.schedule {
             keep_schedule(&tx, &mut self.dictionary, promises)?;
             keep_meta(&tx, "clean", 0)?;
@@ -185,13 +271,14 @@ impl Store {
         keep_counters(&tx, counters)?;
         tx.commit()?;
         self.counters = counters;
+        self.dead = dead.unwrap_or_else(|| std::mem::take(&mut self.dead));
         self.tip.0 += added;
         self.leftovers = false;
         if batch.clean {
             // So that a copy of the one file is a whole backup. Whatever keeps it from being done, the rows are durable.
             let _ = schema::checkpoint(&self.conn);
         }
-        Ok(fates)
+        Ok(Committed { fates, requeued })
     }
 
     /// The outputs that the file knows. One whose bytes were altered starts over: its rows are sent again.
@@ -331,6 +418,9 @@ pub(super) fn read_counters(conn: &Connection) -> rusqlite::Result<Option<Counte
         dropped_size: count("dropped_size")?,
         damaged: count("damaged")?,
         receipts: count("receipts")?,
+        dropped_gone: count("dropped_gone")?,
+        dropped_dead: count("dropped_dead")?,
+        requeues: count("requeues")?,
     };
     Ok(meta(conn, "sum")?.is_none_or(|sum| sum == counters.sum()).then_some(counters))
 }
@@ -392,10 +482,13 @@ pub(super) fn bound_damaged(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute(keep, [KEEP_DAMAGED]).map(drop)
 }
 
-fn keep_outputs(tx: &Transaction<'_>, outputs: &BTreeMap<String, Option<Output>>) -> rusqlite::Result<()> {
+/// Says how many dead letters went with outputs that are forgotten.
+fn keep_outputs(tx: &Transaction<'_>, outputs: &BTreeMap<String, Option<Output>>) -> rusqlite::Result<u64> {
+    let mut forgotten = 0;
     for (name, output) in outputs {
         let Some(output) = output else {
             tx.execute("DELETE FROM output WHERE name = ?1", [name])?;
+            forgotten += letters::forget(tx, name)?;
             continue;
         };
         let bytes = output.acknowledged.to_bytes();
@@ -403,7 +496,7 @@ fn keep_outputs(tx: &Transaction<'_>, outputs: &BTreeMap<String, Option<Output>>
         let removed = output.removed.map(Timestamp::nanos);
         tx.execute(sql, params![name, bytes, output_sum(name, &bytes, removed), removed])?;
     }
-    Ok(())
+    Ok(forgotten)
 }
 
 fn keep_schedule(tx: &Transaction<'_>, dictionary: &mut Dictionary, promises: &[Promise]) -> rusqlite::Result<()> {
@@ -424,6 +517,9 @@ pub(super) fn keep_counters(tx: &Connection, counters: Counters) -> rusqlite::Re
     keep_meta(tx, "dropped_size", counters.dropped_size as i64)?;
     keep_meta(tx, "damaged", counters.damaged as i64)?;
     keep_meta(tx, "receipts", counters.receipts as i64)?;
+    keep_meta(tx, "dropped_gone", counters.dropped_gone as i64)?;
+    keep_meta(tx, "dropped_dead", counters.dropped_dead as i64)?;
+    keep_meta(tx, "requeues", counters.requeues as i64)?;
     keep_meta(tx, "sum", counters.sum())
 }
 

@@ -10,6 +10,8 @@ use super::store::Store;
 use super::testing::{ping_row, row, settings};
 use super::*;
 
+mod away;
+mod letters;
 mod model;
 mod receipts;
 
@@ -143,8 +145,10 @@ async fn rows_of_a_series_whose_name_was_altered_are_not_delivered_under_another
 async fn delivered_rows_go_by_age_and_others_stay() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings { max_age: Duration::from_secs(100), ..settings() };
-    let journal = Journal::open(dir.path(), settings, Clock::virtual_from(at(1000)), Mode::Inline).unwrap();
+    let hour = Duration::from_hours(1);
+    let journal = Journal::open(dir.path(), settings, Clock::virtual_from(at(1000).minus(hour)), Mode::Inline).unwrap();
     journal.output("main", None).await.unwrap();
+    tokio::time::advance(hour).await;
     let seconds = |range: std::ops::Range<i64>| range.map(|second| row("a", at(second).nanos())).collect::<Vec<_>>();
     journal.append(seconds(0..1000));
     assert_eq!(journal.stats().rows, 1000);
@@ -242,10 +246,11 @@ fn rows_that_a_failed_commit_left_behind_are_written_anew_in_their_place() {
     let batch = |times| inbox::Batch { rows: rows(times).into_iter().map(Waiting::from).collect(), ..Default::default() };
     let mut store = Store::open(&path, 1 << 30).unwrap();
     store.commit(&batch(0..10), at(0)).unwrap();
+    let before = store.now();
     store.commit(&batch(10..15), at(0)).unwrap();
     store.close_untrusted();
     // The second commit's sync is said to have failed, although the page cache still has all of it.
-    let mut store = Store::reopen(&path, 1 << 30, Position(10)).unwrap();
+    let mut store = Store::reopen(&path, 1 << 30, &before).unwrap();
     store.commit(&batch(10..12), at(0)).unwrap();
     assert_eq!((store.tip(), store.counters().rows), (Position(12), 12));
     let found = reader::Reader::open(&path).unwrap().rows(Position(0), Position(99), 99).unwrap();
@@ -309,6 +314,19 @@ async fn slots_that_a_killed_process_left_without_a_row_are_told_exactly() {
     journal.close().await.unwrap();
     drop(journal);
     assert_eq!(open_at(dir.path(), Mode::Inline, 900).missed(at(900)).await.unwrap(), Missed::default(), "nor after a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_came_due_while_the_missed_ones_were_told_is_missed_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), Mode::Inline);
+    let a = row("a", 0).series;
+    journal.missed(at(0)).await.unwrap();
+    tokio::time::advance(Duration::from_secs(15)).await;
+    journal.scheduled_since(at(0), vec![(a.clone(), every(10))]);
+    let copy = killed(dir.path());
+    let missed = open_at(copy.path(), Mode::Inline, 16).missed(at(16)).await.unwrap();
+    assert_eq!(missed, Missed { slots: vec![(a, every(10).after(at(0)))], ..Missed::default() });
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,26 +5,26 @@
 //! delivery, and a long read does not hold up a commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::folder::Owned;
+use super::folder::Folder;
 use super::inbox::{Batch, Inbox};
 use super::missed::Previous;
 use super::reader::Reader;
-use super::receipt::Fate;
-use super::retention::{self, Facts, Step};
+use super::retention::{self, Facts, Steady, Step};
 use super::salvage;
-use super::store::Store;
-use super::{JournalError, Position, Stats};
+use super::store::{Before, Committed, Store};
+use super::{JournalError, Position, Settings, Stats};
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::settings::explain;
 
 /// The first and the longest wait between two attempts while the disk takes nothing.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 /// How often age is looked at when no row comes.
 const IDLE: Duration = Duration::from_mins(1);
 /// After this long without a loss for size, the next is told again.
@@ -38,18 +38,22 @@ pub(super) struct Shared {
     pub(super) wake: Condvar,
     /// The last durable row.
     pub(super) tip: watch::Sender<Position>,
+    /// Rounds of dead letters that were requeued.
+    pub(super) requeues: watch::Sender<u64>,
     /// What is counted, as of the last round.
     pub(super) stats: Mutex<Stats>,
     /// The connection for reading; none until it is needed.
     pub(super) reader: Mutex<Option<Reader>>,
-    /// What the process before left behind.
-    pub(super) previous: Previous,
+    /// What the process before left behind, once the file was read.
+    pub(super) previous: Mutex<Option<Arc<Previous>>>,
     /// Outputs may be unknown only because what was known of them was damaged.
-    pub(super) outputs_lost: bool,
+    pub(super) outputs_lost: AtomicBool,
+    /// Whether the file was read.
+    pub(super) readable: watch::Sender<bool>,
     /// The clocks.
     pub(super) clock: Clock,
-    /// The folder, ours while this lives.
-    pub(super) owned: Owned,
+    /// The folder, ours while this lives, as long as it is there.
+    pub(super) folder: Folder,
 }
 
 /// A value behind a lock. A panic elsewhere leaves it whole: every change to it is a single step.
@@ -58,8 +62,26 @@ pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn path(&self) -> &PathBuf {
-        &self.owned.file
+    /// Nothing was looked at yet.
+    pub(super) fn new(dir: &Path, settings: Settings, clock: Clock, ring: usize) -> Self {
+        Self {
+            inbox: Mutex::new(Inbox::new(settings, ring)),
+            wake: Condvar::new(),
+            tip: watch::Sender::new(Position::default()),
+            requeues: watch::Sender::new(0),
+            stats: Mutex::default(),
+            reader: Mutex::new(None),
+            previous: Mutex::default(),
+            outputs_lost: AtomicBool::new(false),
+            readable: watch::Sender::new(false),
+            clock,
+            folder: Folder::new(dir),
+        }
+    }
+
+    /// Why nothing can be asked or promised now.
+    pub(super) fn failing(&self) -> JournalError {
+        JournalError::Failing(held(&self.stats).failing.clone().unwrap_or_else(|| JournalError::Gone.to_string()))
     }
 
     /// Runs a question with the reader, which is opened if need be and closed after an error.
@@ -67,7 +89,7 @@ impl Shared {
         let mut slot = held(&self.reader);
         let mut reader = match slot.take() {
             Some(reader) => reader,
-            None => Reader::open(self.path())?,
+            None => Reader::open(&self.folder.file().ok_or_else(|| self.failing())?)?,
         };
         let answer = question(&mut reader);
         if answer.is_ok() {
@@ -87,21 +109,41 @@ struct Failing {
 pub(super) struct Engine {
     shared: Arc<Shared>,
     store: Option<Store>,
+    /// The file as it was when all was well; none if it was never open.
+    before: Option<Before>,
+    steady: Steady,
     failing: Option<Failing>,
     /// Retention has more to do at once.
     more: bool,
     /// When rows were last lost for size.
     lost: Option<Duration>,
+    /// When dead letters were last dropped.
+    dropped_letters: Option<Duration>,
     /// There was a sign that the file is damaged.
     suspect: bool,
 }
 
 impl Engine {
-    /// With the file open.
-    pub(super) fn new(shared: Arc<Shared>, store: Store) -> Self {
-        let engine = Self { shared, store: Some(store), failing: None, more: true, lost: None, suspect: false };
-        engine.publish();
-        engine
+    /// With the file open, unless the disk has none for us now: then rows wait in memory, and it is tried again.
+    pub(super) fn start(shared: Arc<Shared>) -> Result<Self, JournalError> {
+        let now = shared.clock.now();
+        let mut engine = Self {
+            shared,
+            store: None,
+            before: None,
+            steady: Steady::new(now),
+            failing: None,
+            more: true,
+            lost: None,
+            dropped_letters: None,
+            suspect: false,
+        };
+        match engine.open(now) {
+            Ok(()) => engine.publish(),
+            Err(error) if error.forbids_start() => return Err(error),
+            Err(error) => engine.failed(Batch::default(), &error, now.mono),
+        }
+        Ok(engine)
     }
 
     /// Runs until the last handle is gone and nothing waits, or can not be written.
@@ -157,57 +199,94 @@ impl Engine {
     /// One commit of what waits, and one step of retention.
     pub(super) fn round(&mut self) {
         let now = self.shared.clock.now();
+        let trusted = self.steady.trusted(now);
+        self.suspect |= std::mem::take(&mut held(&self.shared.inbox).suspect);
+        if let Some(doubted) = self.store.take_if(|_| self.suspect) {
+            doubted.close_untrusted();
+        }
+        if let Err(error) = guarded(|| self.open(now)) {
+            return self.failed(Batch::default(), &error, now.mono);
+        }
         let batch = {
             let mut inbox = held(&self.shared.inbox);
-            inbox.forget_outputs(now.unix, now.mono);
-            self.suspect |= std::mem::take(&mut inbox.suspect);
+            if let Some(today) = trusted {
+                inbox.forget_outputs(today, now.mono);
+            }
             inbox.take()
         };
         // A panic must not cost the rows, so the batch stays out here.
-        let result = catch_unwind(AssertUnwindSafe(|| self.write(&batch, now)));
-        match result.unwrap_or_else(|_| Err(JournalError::Panicked)) {
-            Ok(fates) => self.succeeded(batch, &fates, now.unix),
+        match guarded(|| self.write(&batch, now.unix)) {
+            Ok(committed) => self.succeeded(batch, committed, trusted),
             Err(error) => self.failed(batch, &error, now.mono),
         }
     }
 
-    fn write(&mut self, batch: &Batch, now: Moment) -> Result<Vec<Fate>, JournalError> {
-        let tip = *self.shared.tip.borrow();
-        if let Some(doubted) = self.store.take_if(|_| self.suspect) {
-            doubted.close_untrusted();
+    /// Opens the file if it is not open.
+    fn open(&mut self, now: Moment) -> Result<(), JournalError> {
+        if self.store.is_some() {
+            return Ok(());
         }
         let max_size = held(&self.shared.inbox).settings.max_size;
-        let store = if let Some(store) = &mut self.store {
-            store
-        } else {
-            // No connection of ours may keep the old write-ahead file alive.
-            let mut reader = held(&self.shared.reader);
-            *reader = None;
-            let (store, new) = salvage::reopen(self.shared.path(), max_size, tip, self.suspect, now.unix)?;
-            self.suspect = false;
-            if new {
-                held(&self.shared.inbox).renewed(now.mono);
-            }
-            self.store.insert(store)
+        // No connection of ours may keep the old write-ahead file alive, or lose its locks when the folder is taken anew.
+        let mut reader = held(&self.shared.reader);
+        *reader = None;
+        if self.before.is_none() {
+            salvage::make_way(&self.shared.folder.place(), now.unix)?;
+        }
+        let file = self.shared.folder.own()?;
+        let store = match &self.before {
+            Some(before) => salvage::reopen(&file, max_size, before, self.suspect, now.unix)?,
+            None => salvage::open(&file, max_size, now.unix)?,
         };
-        store.limit(max_size)?;
-        if batch.is_empty() { Ok(Vec::new()) } else { store.commit(batch, now.unix) }
+        self.suspect = false;
+        // It may be a new one, made of what read right in a damaged one.
+        let renewed = self.shared.folder.know(&file)?;
+        if self.before.is_none() {
+            *held(&self.shared.previous) = Some(Arc::new(store.previous()?));
+            held(&self.shared.inbox).read(store.outputs()?, store.tip(), now.unix, now.mono);
+            self.shared.outputs_lost.store(store.outputs_lost(now.unix)?, Ordering::Relaxed);
+            self.shared.tip.send_replace(store.tip());
+            self.shared.readable.send_replace(true);
+        } else if renewed || self.before.is_some_and(|before| before.id != store.now().id) {
+            held(&self.shared.inbox).repeat(now.mono);
+        }
+        // If this one is taken away, too, the rows of the one before are still to be counted.
+        self.before = Some(store.now());
+        self.store = Some(store);
+        Ok(())
     }
 
-    fn succeeded(&mut self, batch: Batch, fates: &[Fate], now: Timestamp) {
+    fn write(&mut self, batch: &Batch, now: Timestamp) -> Result<Committed, JournalError> {
+        let folder = &self.shared.folder;
+        let in_place = || if folder.is_in_place() { Ok(()) } else { Err(JournalError::Gone) };
+        let store = self.store.as_mut().ok_or(JournalError::Gone)?;
+        in_place()?;
+        store.limit(held(&self.shared.inbox).settings.max_size)?;
+        if batch.is_empty() {
+            return Ok(Committed::default());
+        }
+        let committed = store.commit(batch, now)?;
+        // What went into a file that nobody finds again is not durable.
+        in_place()?;
+        if store.is_whole() { Ok(committed) } else { Err(JournalError::Gone) }
+    }
+
+    fn succeeded(&mut self, batch: Batch, committed: Committed, now: Option<Timestamp>) {
         if self.failing.take().is_some() {
             let lost = batch.dropped;
             tracing::info!(rows = batch.rows.len(), lost, "journal takes rows again");
         }
         held(&self.shared.inbox).settled();
         self.publish();
-        batch.rows.iter().zip(fates).for_each(|(waiting, fate)| waiting.decide(*fate));
+        batch.rows.iter().zip(committed.fates).for_each(|(waiting, fate)| waiting.decide(fate));
         for ticket in batch.tickets {
             // Whoever gave up waiting needs no answer.
             let _ = ticket.send(Ok(()));
         }
-        let tidied = catch_unwind(AssertUnwindSafe(|| self.tidy(now)));
-        match tidied.unwrap_or_else(|_| Err(JournalError::Panicked)) {
+        for (wish, letters) in batch.letters.requeues.into_iter().zip(committed.requeued) {
+            let _ = wish.tell.send(Ok(letters));
+        }
+        match guarded(|| self.tidy(now)) {
             Ok(more) => {
                 self.more = more;
                 self.publish();
@@ -232,7 +311,11 @@ impl Engine {
         }
         let wait = self.failing.as_ref().map_or(RETRY.0, |failing| (failing.wait * 2).min(RETRY.1));
         self.failing = Some(Failing { retry_at: now + wait, wait });
-        held(&self.shared.inbox).give_back(batch, now);
+        {
+            let mut inbox = held(&self.shared.inbox);
+            inbox.give_back(batch, now);
+            inbox.letters.refuse_requeues(&reason);
+        }
         held(&self.shared.stats).failing = Some(reason.clone());
         for ticket in tickets {
             let _ = ticket.send(Err(JournalError::Failing(reason.clone())));
@@ -240,8 +323,9 @@ impl Engine {
     }
 
     /// Tells what is durable and what is counted.
-    fn publish(&self) {
+    fn publish(&mut self) {
         let Some(store) = &self.store else { return };
+        self.before = Some(store.now());
         let counters = store.counters();
         let all = [(Position(1), Position(i64::MAX as u64))];
         // Only shown: what can not be read here is found by the next commit. Read before the lock is taken, as a disk may be slow.
@@ -252,18 +336,26 @@ impl Engine {
         stats.dropped_size = counters.dropped_size;
         stats.damaged = counters.damaged;
         stats.receipts = counters.receipts;
+        stats.dropped_gone = counters.dropped_gone;
+        stats.dropped_dead = counters.dropped_dead;
+        stats.dead.clone_from(store.dead());
         stats.failing = None;
         stats.bytes = bytes.unwrap_or(stats.bytes);
         stats.oldest = first.map_or(stats.oldest, |first| first.map(|first| first.time));
         drop(stats);
         let tip = store.tip();
         self.shared.tip.send_if_modified(|known| std::mem::replace(known, tip) != tip);
+        self.shared.requeues.send_if_modified(|known| std::mem::replace(known, counters.requeues) != counters.requeues);
     }
 
     /// One step of retention. Says whether there is more to do.
-    fn tidy(&mut self, now: Timestamp) -> Result<bool, JournalError> {
+    fn tidy(&mut self, now: Option<Timestamp>) -> Result<bool, JournalError> {
         let (settings, delivered) = {
             let inbox = held(&self.shared.inbox);
+            if !inbox.letters.refused.is_empty() {
+                // Their rows are acknowledged, but not yet copied: the next commit comes first.
+                return Ok(true);
+            }
             let needed = inbox.outputs.values().filter(|output| output.removed.is_none());
             (inbox.settings.clone(), retention::delivered(needed.map(|output| &output.acknowledged)))
         };
@@ -274,6 +366,8 @@ impl Engine {
         }
         let forget = retention::forget(store.counters().receipts, store.oldest_receipt()?, settings.max_size, now);
         let forgotten = forget.map_or(Ok(0), |forget| store.forget_receipts(forget.count, forget.before))?;
+        let dropped = self.drop_letters(settings.max_size)?;
+        let Some(store) = &mut self.store else { return Ok(false) };
         let first = store.first(&delivered)?;
         let facts = Facts {
             bytes: store.bytes()?,
@@ -295,7 +389,7 @@ impl Engine {
                 lost
             }
         };
-        Ok(deleted + forgotten > 0)
+        Ok(deleted + forgotten + dropped > 0)
     }
 
     /// From here on the file may not grow, until it is opened anew.
@@ -312,12 +406,35 @@ impl Engine {
     }
 
     fn tell_loss(&mut self, rows: u64) {
-        let now = self.shared.clock.now().mono;
-        if self.lost.is_none_or(|before| now.saturating_sub(before) > EPISODE) {
+        if begins(&mut self.lost, self.shared.clock.now().mono) {
             tracing::error!(rows, "journal is full, dropping the oldest undelivered rows");
         }
-        self.lost = Some(now);
     }
+
+    /// Drops the dead letters that are too many, a step of them.
+    fn drop_letters(&mut self, max_size: u64) -> Result<u64, JournalError> {
+        let Some(store) = &mut self.store else { return Ok(0) };
+        let letters = store.dead().values().map(|count| count.letters).sum();
+        let over = retention::too_many_letters(letters, max_size);
+        if over == 0 {
+            return Ok(0);
+        }
+        let dropped = store.drop_letters(over)?;
+        if begins(&mut self.dropped_letters, self.shared.clock.now().mono) {
+            tracing::error!(letters, dropped, "too many dead letters, dropping the oldest");
+        }
+        Ok(dropped)
+    }
+}
+
+/// Whether a loss at `now` is the first of an episode.
+fn begins(last: &mut Option<Duration>, now: Duration) -> bool {
+    last.replace(now).is_none_or(|before| now.saturating_sub(before) > EPISODE)
+}
+
+/// A panic is an error like others: the disk may be better next time.
+fn guarded<T>(act: impl FnOnce() -> Result<T, JournalError>) -> Result<T, JournalError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(JournalError::Panicked))
 }
 
 /// A question for the reader's thread.
@@ -360,21 +477,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn while_the_disk_takes_nothing_only_the_end_hastens_the_next_attempt() {
         let dir = tempfile::tempdir().unwrap();
-        let owned = crate::journal::folder::own(dir.path()).unwrap();
-        let store = Store::open(&owned.file, 1 << 30).unwrap();
-        let other = schema::writer(&owned.file).unwrap();
-        let shared = Arc::new(Shared {
-            inbox: Mutex::new(Inbox::new(settings(), store.outputs().unwrap(), 100_000)),
-            wake: Condvar::new(),
-            tip: watch::Sender::new(store.tip()),
-            stats: Mutex::default(),
-            reader: Mutex::new(None),
-            previous: Previous::default(),
-            outputs_lost: false,
-            clock: Clock::virtual_from(Timestamp::default()),
-            owned,
-        });
-        let mut engine = Engine::new(Arc::clone(&shared), store);
+        let shared = Arc::new(Shared::new(dir.path(), settings(), Clock::virtual_from(Timestamp::default()), 100_000));
+        let mut engine = Engine::start(Arc::clone(&shared)).unwrap();
+        let other = schema::writer(&shared.folder.file().unwrap()).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let ask = |clean| {
             let (ticket, answer) = oneshot::channel();

@@ -72,6 +72,11 @@ impl SocketFile {
     pub fn of(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), inode: inode(path)? })
     }
+
+    /// Whether the path still leads to the socket that this process bound.
+    pub fn is_in_place(&self) -> bool {
+        inode(&self.path).is_ok_and(|found| found == self.inode)
+    }
 }
 
 fn inode(path: &Path) -> io::Result<(u64, u64)> {
@@ -81,7 +86,7 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if inode(&self.path).is_ok_and(|found| found == self.inode) {
+        if self.is_in_place() {
             // It may be gone by now, which is as good.
             let _ = std::fs::remove_file(&self.path);
         }

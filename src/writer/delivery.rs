@@ -1,19 +1,27 @@
-//! Carries out what one output's [outbox](super::outbox) decides: reads the journal, sends, acknowledges, tells.
+//! Carries out what one output's [outboxes](super::lanes) decide: reads the journal, sends, acknowledges, buries, tells.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
+use super::lanes::{Lane, Lanes};
 use super::outbox::{Counters, Event, Limits, Outbox, Reading, Step};
 use super::part::FieldName;
 use super::status::OutputStatus;
 use super::{Output, OutputSpec, WriterParts};
 use crate::backoff::Backoff;
 use crate::clock::{Moment, millis};
-use crate::journal::Position;
 use crate::journal::acknowledged::Acknowledged;
+use crate::journal::{DeadLetter, Journal, JournalError, Position, Stored};
+
+/// Dead letters that may wait for the disk; then delivery waits, too.
+const MOST_WAITING: usize = 1_000;
+/// How long after the journal failed letters that were requeued are looked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Why a letter that was altered in the file is not sent.
+const DAMAGED: &str = "it was damaged in the journal";
 
 /// Delivers to one output for as long as it is polled. Dropping it is safe at any time: what was on its way is sent again.
 pub(super) async fn deliver(spec: Rc<OutputSpec>, parts: WriterParts) {
@@ -21,9 +29,10 @@ pub(super) async fn deliver(spec: Rc<OutputSpec>, parts: WriterParts) {
     let acknowledged = acknowledged(&spec, &parts).await;
     let limits = Limits { batch_size: spec.batch_size, flush_interval: spec.flush_interval };
     let before = parts.statuses.get(&spec.name).unwrap_or_default();
-    let outbox = Outbox::new(acknowledged, limits);
-    let tip = parts.journal.tip();
-    Delivery { spec, parts, output, outbox, tip, before }.run().await;
+    let lanes = Lanes::new(Outbox::new(acknowledged, limits));
+    let (tip, requeues) = (parts.journal.tip(), parts.journal.requeues());
+    let look_at = Some(Duration::ZERO);
+    Delivery { spec, parts, output, limits, lanes, tip, requeues, look_at, damaged: Vec::new(), before }.run().await;
 }
 
 /// The output, as soon as it can be made: a bad token file may be put right by the next reload, missing certificates by hand.
@@ -69,8 +78,14 @@ struct Delivery {
     spec: Rc<OutputSpec>,
     parts: WriterParts,
     output: Box<dyn Output>,
-    outbox: Outbox,
+    limits: Limits,
+    lanes: Lanes,
     tip: watch::Receiver<Position>,
+    requeues: watch::Receiver<u64>,
+    /// When to look for letters that were requeued; none = when there are new ones.
+    look_at: Option<Duration>,
+    /// Letters of the round that were altered in the file.
+    damaged: Vec<DeadLetter>,
     /// What was counted before this delivery began.
     before: OutputStatus,
 }
@@ -79,41 +94,115 @@ impl Delivery {
     async fn run(mut self) {
         loop {
             let tip = *self.tip.borrow_and_update();
-            let step = self.outbox.next(self.parts.clock.now().mono, tip);
+            let now = self.parts.clock.now().mono;
+            if self.look_at.is_some_and(|at| at <= now) {
+                self.look(now).await;
+            }
+            let (lane, step) = self.lanes.next(now, tip);
             // Before the step, so that the status is right while it waits.
             self.publish();
             match step {
-                Step::Read(reading) => self.read(reading).await,
+                Step::Read(reading) => self.read(lane, reading).await,
                 Step::Post { body, .. } => {
                     let verdict = self.output.send(body).await;
-                    self.outbox.answered(self.parts.clock.now().mono, (self.parts.random)(), verdict);
+                    self.lanes.outbox(lane).answered(self.parts.clock.now().mono, (self.parts.random)(), verdict);
                 }
                 Step::Wait(until) => self.wait(until).await,
-                Step::Idle => self.moved().await,
+                Step::Idle => self.wait(Duration::MAX).await,
             }
-            if let Some(acknowledged) = self.outbox.take_changed() {
-                self.parts.journal.acknowledge(&self.spec.name, acknowledged);
-            }
+            self.keep(lane);
             self.tell();
+            self.make_room().await;
         }
     }
 
-    async fn read(&mut self, reading: Reading) {
-        match self.parts.journal.read(reading.after, reading.upto, reading.limit).await {
+    /// Ends the round that is over, and begins the next if there is one.
+    async fn look(&mut self, now: Duration) {
+        self.look_at = None;
+        if self.lanes.round().is_some() && !self.lanes.is_over() {
+            return;
+        }
+        match self.next_round().await {
+            Ok(()) => {}
+            Err(error) => {
+                // The journal tells of its own troubles.
+                debug!(output = self.spec.name, %error, "cannot look for requeued dead letters");
+                self.look_at = Some(now.saturating_add(LOOK_AGAIN));
+            }
+        }
+    }
+
+    async fn next_round(&mut self) -> Result<(), JournalError> {
+        // What became of a round is durable before it is forgotten here.
+        let next = self.parts.journal.round(&self.spec.name).await?;
+        self.lanes.end();
+        if let Some(round) = next {
+            info!(output = self.spec.name, round = round.number, "output is sent dead letters again");
+            self.lanes.begin(round, self.limits);
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, lane: Lane, reading: Reading) {
+        match self.found(lane, &reading).await {
             Ok(rows) => {
                 let (positions, rows) = reading.part.of(rows);
                 let body = rows.and_then(|rows| self.output.encode(&rows));
-                self.outbox.loaded(self.parts.clock.now().mono, reading, positions, body);
+                self.lanes.outbox(lane).loaded(self.parts.clock.now().mono, reading, positions, body);
             }
             Err(error) => {
                 // The journal tells of its own troubles.
                 debug!(output = self.spec.name, %error, "cannot read the journal for an output");
-                self.outbox.unreadable(self.parts.clock.now().mono, (self.parts.random)());
+                self.lanes.outbox(lane).unreadable(self.parts.clock.now().mono, (self.parts.random)());
             }
         }
     }
 
+    async fn found(&mut self, lane: Lane, &Reading { after, upto, limit, .. }: &Reading) -> Result<Vec<Stored>, JournalError> {
+        match (lane, self.lanes.round()) {
+            (Lane::Letters, Some(round)) => {
+                let found = self.parts.journal.read_round(&self.spec.name, round, (after, upto), limit).await?;
+                let damaged = found.damaged.into_iter().map(|position| DeadLetter { position, reason: DAMAGED.to_owned() });
+                self.damaged.extend(damaged);
+                Ok(found.rows)
+            }
+            _ => self.parts.journal.read(after, upto, limit).await,
+        }
+    }
+
+    /// Gives the journal what changed by this step.
+    fn keep(&mut self, lane: Lane) {
+        let (name, round) = (&self.spec.name, self.lanes.round());
+        let outbox = self.lanes.outbox(lane);
+        let mut letters = outbox.take_dead();
+        let Some(acknowledged) = outbox.take_changed() else { return };
+        match (lane, round) {
+            (Lane::Letters, Some(round)) => {
+                letters.append(&mut self.damaged);
+                self.parts.journal.settle(name, round, acknowledged, letters);
+            }
+            _ => self.parts.journal.bury(name, acknowledged, letters),
+        }
+        if self.lanes.is_over() {
+            self.look_at = Some(Duration::ZERO);
+        }
+    }
+
+    /// Waits for the disk while too many dead letters wait for it: they have no other bound.
+    async fn make_room(&self) {
+        let journal: &Journal = &self.parts.journal;
+        let mut backoff = Backoff::default();
+        while journal.letters_waiting() > MOST_WAITING && journal.flush().await.is_err() {
+            tokio::time::sleep(backoff.fail((self.parts.random)())).await;
+        }
+    }
+
+    /// Waits until then, or until something changes.
     async fn wait(&mut self, until: Duration) {
+        let until = self.look_at.map_or(until, |at| at.min(until));
+        if until == Duration::MAX {
+            return self.moved().await;
+        }
         let until = self.parts.clock.instant(until);
         tokio::select! {
             () = tokio::time::sleep_until(until) => {}
@@ -121,52 +210,56 @@ impl Delivery {
         }
     }
 
-    /// Waits until the tip moves; for ever once the journal is gone.
+    /// Waits until the tip moves or letters are requeued; for ever once the journal is gone.
     async fn moved(&mut self) {
-        if self.tip.changed().await.is_err() {
+        let there = tokio::select! {
+            moved = self.tip.changed() => moved.is_ok(),
+            requeued = self.requeues.changed() => {
+                self.look_at = Some(Duration::ZERO);
+                requeued.is_ok()
+            }
+        };
+        if !there {
             std::future::pending::<()>().await;
         }
     }
 
     fn tell(&mut self) {
-        for event in self.outbox.take_events() {
+        for event in self.lanes.take_events() {
             let output = self.spec.name.as_str();
-            let pending = self.outbox.pending();
+            let pending = self.lanes.rows().pending();
             match event {
                 Event::Failing { why } => warn!(output, reason = why, pending, "output is failing"),
                 Event::Works { after } => info!(output, failed_ms = millis(after), pending, "output works again"),
-                Event::Held { position, why } => {
-                    warn!(output, position = position.0, reason = why, "output refused a row, it is held");
-                }
+                Event::Dead { rows, why } => warn!(output, rows, reason = why, "output refused rows, they are dead letters"),
                 Event::FieldRefused { name: FieldName { measurement, field }, why } => {
                     warn!(output, measurement, field, reason = why, "output refuses a field, rows go without it");
                 }
-                Event::Stopped => error!(output, held = self.outbox.held(), pending, "output refused too many rows, it is stopped"),
-                Event::Resumed => info!(output, held = self.outbox.held(), pending, "output takes held rows again, it goes on"),
             }
         }
     }
 
     fn publish(&self) {
         let now = self.parts.clock.now();
-        let Counters { delivered, retries, refused, refused_fields } = self.outbox.counters();
+        let Counters { delivered, retries, refused, refused_fields } = self.lanes.counters();
         let mut names = self.before.refused_field_names.clone();
-        names.extend(self.outbox.refused_fields().map(ToString::to_string));
-        let failing = self.outbox.failing();
+        names.extend(self.lanes.all().flat_map(Outbox::refused_fields).map(ToString::to_string));
+        let failing = self.lanes.all().find_map(Outbox::failing);
+        let last_refusal = self.lanes.all().find_map(Outbox::last_refusal);
         self.parts.statuses.put(OutputStatus {
             name: self.spec.name.clone(),
             delivered: self.before.delivered + delivered,
-            pending: self.outbox.pending(),
-            held: self.outbox.held() as u64,
+            pending: self.lanes.rows().pending(),
             retries: self.before.retries + retries,
             refused: self.before.refused + refused,
-            last_refusal: self.outbox.last_refusal().map(str::to_owned),
+            last_refusal: last_refusal.map(str::to_owned).or_else(|| self.before.last_refusal.clone()),
             refused_fields: self.before.refused_fields + refused_fields,
             refused_field_names: names,
             last_error: failing.map(|(_, why)| why.to_owned()),
             since: failing.map(|(since, _)| now.unix.minus(now.mono.saturating_sub(since))),
-            backing_off_until: self.outbox.backing_off(now.mono).map(|until| wall(now, until)),
-            stopped: self.outbox.is_stopped(),
+            backing_off_until: self.lanes.backing_off(now.mono).map(|until| wall(now, until)),
+            // Filled in from what the journal counts.
+            ..OutputStatus::default()
         });
     }
 }

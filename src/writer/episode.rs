@@ -51,9 +51,36 @@ impl Episode {
     }
 }
 
+/// Rows that became dead letters, told at most once a minute: a server may refuse as many as it likes.
+#[derive(Debug, Default)]
+pub(super) struct Burials {
+    untold: u64,
+    told_at: Option<Duration>,
+}
+
+impl Burials {
+    /// So many more.
+    pub(super) fn add(&mut self, now: Duration, rows: u64, why: &str) -> Option<Event> {
+        self.untold += rows;
+        if self.told_at.is_some_and(|at| now < at.saturating_add(QUIET)) {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(Event::Dead { rows: std::mem::take(&mut self.untold), why: why.to_owned() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dead_letters_are_told_once_a_minute_and_none_is_left_out() {
+        let mut burials = Burials::default();
+        let told: Vec<_> = (0..=180).filter_map(|at| burials.add(s(at), 10, "400")).collect();
+        let dead = |rows| Event::Dead { rows, why: "400".to_owned() };
+        assert_eq!(told, [dead(10), dead(600), dead(600), dead(600)]);
+    }
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)

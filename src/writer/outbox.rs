@@ -2,9 +2,11 @@
 //!
 //! The shell asks [`Outbox::next`], does what it says, and reports: [`Outbox::loaded`] or [`Outbox::unreadable`] after a
 //! read, [`Outbox::answered`] after a post. Asking twice is harmless. What is promised: a batch whose outcome is unknown
-//! is sent again byte for byte; a refused batch is halved until the rows at fault stand alone; such a row is held, not
-//! acknowledged, and tried again after an hour, while the rest flows on. Where the output names a field that it refuses, the
-//! rows that have it are sent apart, and then without it, as [`part`](super::part) says.
+//! is sent again byte for byte; a refused batch is halved until the rows at fault stand alone; such a row becomes a dead letter,
+//! handed over by [`Outbox::take_dead`] no later than its acknowledgement by [`Outbox::take_changed`], while the rest flows on.
+//! Where the output names a field that it refuses, the rows that have it are sent apart, and then without it, as
+//! [`part`](super::part) says. An output that is far behind gets live rows in time all the same: the newest and the oldest
+//! batch take turns, with what is acknowledged in between kept as a range.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,23 +15,19 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Verdict;
-use super::episode::Episode;
+use super::episode::{Burials, Episode};
 use super::part::{Conflict, FieldName, Part};
 use crate::backoff::Backoff;
-use crate::journal::Position;
 use crate::journal::acknowledged::Acknowledged;
+use crate::journal::{DeadLetter, Position};
 pub use step::{Counters, Event, Limits, Reading, Step};
 
 mod step;
 
-/// The most rows that may be held; then the output stops, lest it acknowledge more ranges than can be remembered.
-pub const MOST_HELD: usize = 60;
-/// How long after its refusal a held row is tried again.
-pub const HELD_FOR: Duration = Duration::from_hours(1);
-/// How long after its refusal the row that stopped the output is tried again, to notice soon that the server has been put right.
-pub const STOPPED_FOR: Duration = Duration::from_mins(1);
 /// After a batch was too large: so many accepted ones until twice its size is tried.
 const GROW_AFTER: u32 = 32;
+/// With more rows than so many batches behind the tip, the newest go first, and the others in between.
+const BACKLOG: u64 = 4;
 /// The most refused fields whose names are kept; further ones are counted only.
 const MOST_NAMES: usize = 64;
 
@@ -75,16 +73,22 @@ pub struct Outbox {
     suspects: Vec<Suspect>,
     /// Rows that were accepted before the last part of their span, and fields left out of them: not acknowledged yet.
     parted: BTreeMap<Position, u64>,
+    /// The last batch was of live rows, with older ones waiting: it is their turn.
+    backlog_next: bool,
     /// Fields that were left out.
     refused_fields: BTreeSet<FieldName>,
-    /// Rows refused alone, and when to try them again.
-    held: BTreeMap<Position, Duration>,
+    /// Rows that were refused alone before the last part of their span, and why: not acknowledged yet.
+    refused: BTreeMap<Position, String>,
+    /// Refused rows that are acknowledged.
+    dead: Vec<DeadLetter>,
     last_refusal: Option<String>,
-    told_stopped: bool,
+    burials: Burials,
     tip: Position,
     /// When the oldest row that was never in a batch became durable.
     waiting_since: Option<Duration>,
     not_before: Duration,
+    /// Until when the server itself asked for quiet.
+    told_until: Duration,
     backoff: Backoff,
     episode: Episode,
     events: Vec<Event>,
@@ -104,13 +108,16 @@ impl Outbox {
             flight: None,
             suspects: Vec::new(),
             parted: BTreeMap::new(),
+            backlog_next: false,
             refused_fields: BTreeSet::new(),
-            held: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            dead: Vec::new(),
             last_refusal: None,
-            told_stopped: false,
+            burials: Burials::default(),
             tip: Position(0),
             waiting_since: None,
             not_before: Duration::ZERO,
+            told_until: Duration::ZERO,
             backoff: Backoff::default(),
             episode: Episode::default(),
             events: Vec::new(),
@@ -130,49 +137,46 @@ impl Outbox {
         if let Some(batch) = &self.flight {
             return Step::Post { body: batch.body.clone(), rows: batch.positions.len() };
         }
-        let (fresh, fresh_at) = match self.unsent() {
-            Some((suspect, due)) if due <= now => (Some(suspect), None),
-            Some((_, due)) => (None, Some(due)),
-            None => (None, None),
-        };
-        let held_at = self.held.values().min().copied();
-        let held = self.held.iter().find(|(_, at)| **at <= now).map(|(position, _)| whole(*position, *position));
-        match fresh.or(held) {
-            Some(Suspect { span, part }) => {
+        match self.unsent(now) {
+            Some((Suspect { span, part }, due)) if due <= now => {
                 // A part was in a batch before, so it is not too large to be read.
                 let limit = if part.is_whole() { self.limit } else { self.limits.batch_size };
                 Step::Read(Reading { after: Position(span.first.0 - 1), upto: span.last, limit, part })
             }
-            None => fresh_at.into_iter().chain(held_at).min().map_or(Step::Idle, Step::Wait),
+            Some((_, due)) => Step::Wait(due),
+            None => Step::Idle,
         }
     }
 
     /// What may be sent for the first time, or is suspected, and from when on.
-    fn unsent(&self) -> Option<(Suspect, Duration)> {
-        let suspect = self.suspects.last();
-        // The parts of a held row are its trial, which goes on though the output is stopped.
-        let trial = suspect.is_some_and(|Suspect { span, .. }| span.first == span.last && self.held.contains_key(&span.first));
-        if self.is_stopped() && !trial {
-            return None;
-        }
-        if let Some(suspect) = suspect {
+    fn unsent(&self, now: Duration) -> Option<(Suspect, Duration)> {
+        if let Some(suspect) = self.suspects.last() {
             return Some((suspect.clone(), Duration::ZERO));
         }
-        // Positions are worked through upwards, so every held row is below the first that was never sent.
-        let mut first = self.acknowledged.next_unacknowledged(self.acknowledged.floor());
-        while self.held.contains_key(&first) {
-            first = self.acknowledged.next_unacknowledged(first);
-        }
+        let first = self.acknowledged.next_unacknowledged(self.acknowledged.floor());
         if first > self.tip {
             return None;
         }
+        let live = self.live().max(first);
+        let full = live <= self.tip && self.tip.0 - live.0 + 1 >= self.limit as u64;
+        let due = if full { Duration::ZERO } else { self.waiting_since.unwrap_or_default().saturating_add(self.limits.flush_interval) };
+        let is_live_s_turn = live <= self.tip && due <= now && !self.backlog_next;
+        if first == live || is_live_s_turn {
+            return Some((whole(live, self.tip), due));
+        }
+        // Rows below others that are already sent, or to be sent first, have waited long enough.
         let above = self.acknowledged.ranges().iter().map(|(from, _)| *from).find(|from| *from > first);
-        let last = above.map_or(self.tip, |from| Position(from.0 - 1).min(self.tip));
-        let full = last.0 - first.0 + 1 >= self.limit as u64;
-        // Rows below others that are already sent have waited long enough.
-        let at_once = full || last < self.tip;
-        let due = if at_once { Duration::ZERO } else { self.waiting_since.unwrap_or_default().saturating_add(self.limits.flush_interval) };
-        Some((whole(first, last), due))
+        let last = above.map_or(live, |from| from.min(live));
+        Some((whole(first, Position(last.0 - 1)), Duration::ZERO))
+    }
+
+    /// The first of the rows that are not to wait for older ones: all above what is acknowledged, or, when those are too many
+    /// and another range can be kept, the newest batch.
+    fn live(&self) -> Position {
+        let above = self.acknowledged.ranges().last().map_or(self.acknowledged.floor(), |(_, to)| *to).0 + 1;
+        let behind = (self.tip.0 + 1).saturating_sub(above) > BACKLOG * self.limits.batch_size as u64;
+        let jump = behind && !self.acknowledged.is_full();
+        Position(if jump { self.tip.0 + 1 - self.limit as u64 } else { above })
     }
 
     /// The rows of its part that a [`Reading`] found, and their encoding: none if there is nothing to send in them, or if what
@@ -195,11 +199,10 @@ impl Outbox {
         let nothing_left = body.is_none() && !part.without().is_empty();
         let batch = Batch { span: Span { first, last }, part, positions, body: body.unwrap_or_default() };
         match batch.positions.is_empty() {
-            false if nothing_left => self.doubt(now, &batch, "every field of it is refused".to_owned()),
+            false if nothing_left => self.doubt(now, &batch, "every field of it is refused"),
             false if !batch.body.is_empty() => self.flight = Some(batch),
             _ => self.done(&batch),
         }
-        self.tell_whether_stopped();
     }
 
     /// The journal could not be read. `fraction` is a random number in `0.0..1.0`.
@@ -212,19 +215,23 @@ impl Outbox {
         let Some(batch) = self.flight.take() else { return };
         match verdict {
             Verdict::Accepted => self.accepted(now, &batch),
-            Verdict::Refused { why } => self.doubt(now, &batch, why),
-            Verdict::Conflict(conflict) => self.conflict(now, &batch, conflict),
+            // It stored none, and would store none of them alone.
+            Verdict::Refused { why, refused: Some(rows) } if rows >= batch.positions.len() => self.refuse(now, &batch, &why),
+            Verdict::Refused { why, .. } => self.doubt(now, &batch, &why),
+            Verdict::Conflict(conflict) => self.conflict(now, &batch, &conflict),
             Verdict::TooLarge => {
                 self.limit = (batch.positions.len() / 2).max(1);
-                self.doubt(now, &batch, "a single row is too large".to_owned());
+                self.doubt(now, &batch, "a single row is too large");
             }
-            Verdict::After { wait, why } => self.again(now, batch, wait, why),
+            Verdict::After { wait, why } => {
+                self.told_until = now.saturating_add(wait);
+                self.again(now, batch, wait, why);
+            }
             Verdict::Hold { why } | Verdict::Unknown { why } => {
                 let wait = self.backoff.fail(fraction);
                 self.again(now, batch, wait, why);
             }
         }
-        self.tell_whether_stopped();
     }
 
     fn accepted(&mut self, now: Duration, batch: &Batch) {
@@ -254,25 +261,21 @@ impl Outbox {
     }
 
     /// Sends the rows that have the refused field apart, or without it.
-    fn conflict(&mut self, now: Duration, batch: &Batch, conflict: Conflict) {
-        let Some(parts) = batch.part.split(batch.positions.len(), &conflict) else {
-            return self.doubt(now, batch, conflict.field.why);
+    fn conflict(&mut self, now: Duration, batch: &Batch, conflict: &Conflict) {
+        let Some(parts) = batch.part.split(batch.positions.len(), conflict) else {
+            return self.doubt(now, batch, &conflict.field.why);
         };
         self.backoff.reset();
         self.suspects.extend(parts.into_iter().map(|part| Suspect { span: batch.span, part: Arc::new(part) }));
     }
 
-    /// Halves a batch that was not taken; holds a row that was not taken alone.
-    fn doubt(&mut self, now: Duration, batch: &Batch, why: String) {
+    /// Halves a batch that was not taken; a row that was not taken alone is refused.
+    fn doubt(&mut self, now: Duration, batch: &Batch, why: &str) {
         self.backoff.reset();
         self.accepted_in_a_row = 0;
         let Span { first, last } = batch.span;
-        if let [position] = *batch.positions {
-            if batch.part.is_last() {
-                self.settle(Span { first, last: Position(position.0 - 1) });
-                self.settle(Span { first: Position(position.0 + 1), last });
-            }
-            self.hold(now, position, why);
+        if batch.positions.len() == 1 {
+            self.refuse(now, batch, why);
         } else {
             let middle = batch.positions[batch.positions.len() / 2 - 1];
             // Each half has to be refused anew before it goes without a field: it may be the other half that was.
@@ -282,63 +285,46 @@ impl Outbox {
         }
     }
 
-    fn hold(&mut self, now: Duration, position: Position, why: String) {
-        self.counters.refused += 1;
-        if self.held.insert(position, now.saturating_add(HELD_FOR)).is_none() {
-            self.events.push(Event::Held { position, why: why.clone() });
-        }
-        if self.is_stopped() {
-            self.held.insert(position, now.saturating_add(STOPPED_FOR));
-        }
-        self.last_refusal = Some(why);
+    /// None of these rows will ever be taken.
+    fn refuse(&mut self, now: Duration, batch: &Batch, why: &str) {
+        self.backoff.reset();
+        // Like what was accepted, counted when it is acknowledged.
+        self.refused.extend(batch.positions.iter().map(|position| (*position, why.to_owned())));
+        self.events.extend(self.burials.add(now, batch.positions.len() as u64, why));
+        self.last_refusal = Some(why.to_owned());
+        // It answers, and the rest flows on.
+        self.events.extend(self.episode.works(now));
+        self.done(batch);
     }
 
-    fn tell_whether_stopped(&mut self) {
-        let stopped = self.is_stopped();
-        if std::mem::replace(&mut self.told_stopped, stopped) != stopped {
-            self.events.push(if stopped { Event::Stopped } else { Event::Resumed });
-        }
-    }
-
-    /// All rows of a batch are stored, or there is nothing to send in them.
+    /// All rows of a batch are stored or refused, or there is nothing to send in them.
     fn done(&mut self, batch: &Batch) {
-        // Held rows that were looked for and not found are gone from the journal.
-        let Span { first, last } = batch.span;
-        let gone = |position: &Position| batch.part.is_whole() && (first..=last).contains(position);
-        self.held.retain(|position, _| !gone(position) && batch.positions.binary_search(position).is_err());
-        if batch.part.is_last() {
-            self.settle(batch.span);
+        if batch.part.is_last() && batch.span.first <= batch.span.last {
+            self.acknowledge(batch.span);
         }
     }
 
-    /// Acknowledges what is not held of a span of which every part was sent.
-    fn settle(&mut self, Span { mut first, last }: Span) {
-        if first > last {
-            return;
-        }
-        let held: Vec<Position> = self.held.range(first..=last).map(|(position, _)| *position).collect();
-        for position in held {
-            self.acknowledge(first, Position(position.0 - 1));
-            first = Position(position.0 + 1);
-        }
-        self.acknowledge(first, last);
-    }
-
-    fn acknowledge(&mut self, first: Position, last: Position) {
-        if first > last {
-            return;
-        }
-        let mut acknowledged = self.parted.split_off(&first);
-        self.parted.append(&mut acknowledged.split_off(&Position(last.0 + 1)));
-        self.counters.delivered += acknowledged.len() as u64;
-        self.counters.refused_fields += acknowledged.values().sum::<u64>();
+    /// Acknowledges a span of which every part is dealt with.
+    fn acknowledge(&mut self, Span { first, last }: Span) {
+        self.backlog_next = first > self.acknowledged.next_unacknowledged(self.acknowledged.floor());
+        let delivered = cut(&mut self.parted, first, last);
+        self.counters.delivered += delivered.len() as u64;
+        self.counters.refused_fields += delivered.values().sum::<u64>();
+        let refused = cut(&mut self.refused, first, last);
+        self.counters.refused += refused.len() as u64;
+        self.dead.extend(refused.into_iter().map(|(position, reason)| DeadLetter { position, reason }));
         self.acknowledged.add(first, last);
         self.changed = true;
     }
 
-    /// Whether so many rows are held that nothing else is sent.
-    pub fn is_stopped(&self) -> bool {
-        self.held.len() >= MOST_HELD || (self.acknowledged.is_full() && !self.held.is_empty())
+    /// Rows that were refused and are acknowledged: to be kept before or together with what [`Outbox::take_changed`] says.
+    pub fn take_dead(&mut self) -> Vec<DeadLetter> {
+        std::mem::take(&mut self.dead)
+    }
+
+    /// Whether everything up to there is acknowledged.
+    pub fn is_done_up_to(&self, position: Position) -> bool {
+        self.acknowledged.floor() >= position
     }
 
     /// What is acknowledged, if that has changed since this was last asked.
@@ -357,19 +343,14 @@ impl Outbox {
         self.tip.0.saturating_sub(self.acknowledged.floor().0).saturating_sub(above)
     }
 
-    /// Rows held.
-    pub fn held(&self) -> usize {
-        self.held.len()
-    }
-
     /// The fields that were left out of rows.
     pub fn refused_fields(&self) -> impl Iterator<Item = &FieldName> {
         self.refused_fields.iter()
     }
 
-    /// Why a row was last refused alone, while any is held.
+    /// Why a row was last refused.
     pub fn last_refusal(&self) -> Option<&str> {
-        self.last_refusal.as_deref().filter(|_| !self.held.is_empty())
+        self.last_refusal.as_deref()
     }
 
     /// Since when nothing gets through, and why.
@@ -382,10 +363,22 @@ impl Outbox {
         (now < self.not_before).then_some(self.not_before)
     }
 
+    /// Until when the server itself asked for quiet, whatever would be sent.
+    pub fn quiet(&self, now: Duration) -> Option<Duration> {
+        (now < self.told_until).then_some(self.told_until)
+    }
+
     /// What was done so far.
     pub fn counters(&self) -> Counters {
         self.counters
     }
+}
+
+/// Takes what is from `first` to `last` out of a map.
+fn cut<T>(map: &mut BTreeMap<Position, T>, first: Position, last: Position) -> BTreeMap<Position, T> {
+    let mut within = map.split_off(&first);
+    map.append(&mut within.split_off(&Position(last.0.saturating_add(1))));
+    within
 }
 
 #[cfg(test)]

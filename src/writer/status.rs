@@ -14,15 +14,17 @@ pub struct OutputStatus {
     pub name: String,
     /// Rows that it accepted.
     pub delivered: u64,
-    /// Rows that it has not acknowledged, held ones included.
+    /// Rows that it has not acknowledged. Dead letters are not among them.
     pub pending: u64,
-    /// Rows that it refused even alone; they are kept and tried again every hour.
-    pub held: u64,
+    /// Its dead letters, as the journal counts them: rows that it refused, kept until they are requeued and accepted.
+    pub dead: u64,
+    /// Those of them that were requeued and are on their way.
+    pub requeued: u64,
     /// Requests that were sent again.
     pub retries: u64,
-    /// Rows refused when sent alone, once for each time.
+    /// Rows refused, which became dead letters, once for each time.
     pub refused: u64,
-    /// Why a row was last refused alone, while any is held.
+    /// Why a row was last refused.
     pub last_refusal: Option<String>,
     /// Fields left out of rows because the output refused them.
     pub refused_fields: u64,
@@ -34,8 +36,6 @@ pub struct OutputStatus {
     pub since: Option<Timestamp>,
     /// Until when nothing is sent.
     pub backing_off_until: Option<Timestamp>,
-    /// Whether so many rows are held that nothing else is sent.
-    pub stopped: bool,
 }
 
 /// The status of every output. Clones share it.

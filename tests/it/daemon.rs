@@ -42,6 +42,11 @@ impl Home {
         self.0.path().join("qosd.toml")
     }
 
+    /// The folder with its journal.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
     /// A command of qosd with this config, in an environment that holds nothing of this test's.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = qosd(arguments);

@@ -133,7 +133,7 @@ impl State {
             Mood::Closed => Verdict::Hold { why: why() },
             Mood::Busy => Verdict::After { wait: Duration::from_secs(7), why: why() },
             Mood::Narrow if lines.len() > 3 => Verdict::TooLarge,
-            Mood::Picky if lines.iter().any(refused) => Verdict::Refused { why: why() },
+            Mood::Picky if lines.iter().any(refused) => Verdict::Refused { why: why(), refused: None },
             Mood::Well | Mood::Narrow | Mood::Picky => Verdict::Accepted,
         };
         match (self.mood, &verdict) {

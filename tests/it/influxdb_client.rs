@@ -113,7 +113,7 @@ async fn every_status_has_its_verdict() {
         assert!(is_unknown(&answered(Reply::said(status, "timeout")).await), "{status}");
     }
     for status in [400, 422] {
-        let Verdict::Refused { why } = answered(Reply::said(status, r#"{"error":"unable to parse 'x'"}"#)).await else {
+        let Verdict::Refused { why, .. } = answered(Reply::said(status, r#"{"error":"unable to parse 'x'"}"#)).await else {
             panic!("{status}")
         };
         assert!(why.ends_with("unable to parse 'x'"), "{why}");

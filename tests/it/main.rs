@@ -10,6 +10,7 @@ mod command_line;
 mod config;
 mod daemon;
 mod database;
+mod dead_letters;
 mod docs;
 mod existing_collector;
 mod http;

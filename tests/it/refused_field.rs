@@ -31,11 +31,11 @@ fn a_line_is_sent_again_without_the_field_that_is_refused_and_the_same_after_an_
     daemon.until(|| server.requests().len() >= 8 && output(&daemon)["refused_fields"] == 2);
     let status = output(&daemon);
     assert_eq!(
-        (&status["held"], &status["refused"], &status["refused_field_names"]),
+        (&status["dead"], &status["refused"], &status["refused_field_names"]),
         (&0.into(), &0.into(), &serde_json::json!(["qos_metrics.result_code"]))
     );
     let shown = String::from_utf8(run(&mut home.command(&["status"])).stdout).unwrap();
-    assert!(shown.contains(" 0 held, 2 fields left out as refused (qos_metrics.result_code)"), "{shown}");
+    assert!(shown.contains(" 0 dead, 2 fields left out as refused (qos_metrics.result_code)"), "{shown}");
     assert_eq!(daemon.log().matches("output refuses a field, rows go without it").count(), 1, "{}", daemon.log());
     let sent: Vec<String> = server.requests().into_iter().map(|request| request.body).collect();
     let without = |line: &str| {
@@ -51,11 +51,11 @@ fn a_line_is_sent_again_without_the_field_that_is_refused_and_the_same_after_an_
 }
 
 #[test]
-fn a_field_that_is_not_in_the_row_makes_it_held() {
+fn a_field_that_is_not_in_the_row_makes_it_a_dead_letter() {
     let server = ScriptedServer::start([conflict("nonsense"), conflict("nonsense")], Reply::status(204));
     let home = Home::new(&config(&server));
     let daemon = home.start();
-    daemon.until(|| output(&daemon)["held"] == 1 && output(&daemon)["delivered"].as_u64() >= Some(1));
+    daemon.until(|| output(&daemon)["dead"] == 1 && output(&daemon)["delivered"].as_u64() >= Some(1));
     let status = output(&daemon);
     assert_eq!(status["refused_fields"], 0);
     assert!(status["last_refusal"].as_str().unwrap().contains("nonsense"), "{status}");

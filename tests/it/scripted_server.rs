@@ -38,6 +38,8 @@ pub(crate) enum Reply {
     Close,
     /// Resets after these bytes.
     Reset(Vec<u8>),
+    /// What this says to the body.
+    Judge(fn(&str) -> Reply),
     /// Answers with this status, and says back the headers of the request.
     Echo(u16),
 }
@@ -239,6 +241,7 @@ async fn serve(mut stream: impl Line, connection: usize, shared: Arc<Shared>) {
     let mut unread = Vec::new();
     while let Some(request) = request(&mut stream, &mut unread, connection).await {
         let reply = shared.script.lock().unwrap().pop_front().unwrap_or_else(|| shared.afterwards.lock().unwrap().clone());
+        let reply = if let Reply::Judge(judge) = reply { judge(&request.body) } else { reply };
         let told: Vec<String> = request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         shared.requests.lock().unwrap().push(request);
         shared.count.send_modify(|count| *count += 1);
@@ -283,7 +286,8 @@ async fn act(stream: &mut impl Line, reply: Reply, told: &str, pauses: &Mutex<Ve
             }
         }
         Reply::Stall => std::future::pending().await,
-        Reply::Close => Err(closed()),
+        // One that leads to another leads nowhere.
+        Reply::Close | Reply::Judge(_) => Err(closed()),
         Reply::Reset(bytes) => {
             stream.write_all(&bytes).await?;
             stream.flush().await?;

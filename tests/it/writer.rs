@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use qosd::clock::{Clock, Timestamp};
+use qosd::influxdb::answer;
 use qosd::journal::{Journal, Mode, Position, Settings, Stored};
 use qosd::measurement::{Field, Fields, Row, Series};
 use qosd::writer::{Destination, Outlet, Output, OutputSpec, Statuses, Verdict, Writer, WriterParts, queue};
@@ -27,6 +28,7 @@ enum Mood {
     Away,
     Hangs,
     WrongToken,
+    Answers(u16),
 }
 
 /// An output that keeps what it is sent in memory, by time of the row.
@@ -92,6 +94,10 @@ impl Output for Fake {
                 Mood::Hangs => return std::future::pending().await,
                 Mood::Away => return Verdict::Unknown { why: "away".to_owned() },
                 Mood::WrongToken => return Verdict::Hold { why: "401".to_owned() },
+                Mood::Answers(status) => {
+                    let status = reqwest::StatusCode::from_u16(status).unwrap();
+                    return answer::judge(status, &reqwest::header::HeaderMap::new(), b"", Timestamp::default(), &[]);
+                }
                 Mood::Well => sleep(Duration::from_millis(5)).await,
             }
             for time in std::str::from_utf8(&body).unwrap().split(' ') {
@@ -202,6 +208,24 @@ async fn six_hours_without_the_database_lose_nothing() {
     assert_eq!(fake.times(), all(24 * 60));
     let status = bench.parts.statuses.get("main").unwrap();
     assert_eq!((status.pending, status.delivered, status.last_error, status.since), (0, 24 * 60, None, None));
+}
+
+#[actix::test]
+async fn an_hour_each_of_401_403_404_and_429_loses_nothing_and_makes_no_dead_letter() {
+    let fake = Fake::new();
+    let bench = Bench::new(vec![fake.spec("main")]);
+    bench.start();
+    for minute in 1..=4 * 60 {
+        fake.is(Mood::Answers([401, 403, 404, 429][(minute as usize - 1) / 60]));
+        bench.send([minute]);
+        sleep(seconds(60)).await;
+    }
+    assert_eq!((fake.times(), bench.parts.statuses.get("main").unwrap().pending), (vec![], 240));
+    fake.is(Mood::Well);
+    sleep(seconds(120)).await;
+    assert_eq!(fake.times(), all(240));
+    let status = bench.parts.statuses.get("main").unwrap();
+    assert_eq!((status.pending, status.delivered, status.refused, bench.parts.journal.dead("main").letters), (0, 240, 0, 0));
 }
 
 #[actix::test]

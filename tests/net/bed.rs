@@ -5,14 +5,19 @@
 pub(crate) mod bridge;
 pub(crate) mod daemon;
 pub(crate) mod dns;
+pub(crate) mod flapping;
 pub(crate) mod http;
 pub(crate) mod influx;
+pub(crate) mod line;
 pub(crate) mod net;
+pub(crate) mod oracle;
+pub(crate) mod power;
 pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod responder;
 pub(crate) mod rows;
 pub(crate) mod victoria;
+pub(crate) mod witness;
 
 use std::path::{Path, PathBuf};
 use std::thread;

@@ -17,7 +17,7 @@ use crate::scripted_server::{Reply, ScriptedServer};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Sets a soft limit of the running service, as whoever runs it.
-fn limit(running: &Running, what: &str, most: &str) {
+pub(crate) fn limit(running: &Running, what: &str, most: &str) {
     let owner = fs::metadata(format!("/proc/{}", running.pid())).expect("it runs");
     let mut command = Command::new("/usr/bin/prlimit");
     command.uid(owner.uid()).gid(owner.gid()).arg(format!("--pid={}", running.pid())).arg(format!("--{what}={most}:"));
@@ -25,7 +25,7 @@ fn limit(running: &Running, what: &str, most: &str) {
 }
 
 /// What a soft limit may be raised to again.
-fn hard(running: &Running, name: &str) -> String {
+pub(crate) fn hard(running: &Running, name: &str) -> String {
     let limits = fs::read_to_string(format!("/proc/{}/limits", running.pid())).expect("it runs");
     let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("proc(5)");
     line.split_whitespace().nth(1).expect("proc(5)").to_owned()

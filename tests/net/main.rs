@@ -9,21 +9,25 @@ mod bed;
 mod bed_itself;
 mod clock;
 mod delivery;
+mod disk;
 #[path = "../it/existing_collector.rs"]
 mod existing_collector;
 mod http;
 mod iperf3;
+mod kill;
 mod limits;
 mod mesh;
 mod mesh_agent;
 mod mesh_load;
 mod nginx;
+mod oracle;
 mod panels;
 mod ping;
 mod ping_floods;
 mod ping_hosts;
 mod ping_matrix;
 mod ping_scenarios;
+mod power;
 mod refused_field;
 mod reload;
 #[path = "../it/scripted_server.rs"]

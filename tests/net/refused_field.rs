@@ -74,7 +74,7 @@ fn assert_said_once(running: &Running) {
         assert_eq!(said, 1, "{field}:\n{}", running.log());
     }
     assert_eq!(running.times_said("output refuses a field, rows go without it"), REFUSED.len());
-    assert_eq!(running.times_said("it is held"), 0, "{}", running.log());
+    assert_eq!(running.times_said("dead letters"), 0, "{}", running.log());
 }
 
 #[test]
@@ -109,12 +109,12 @@ fn rows_reach_a_bucket_that_the_scripts_filled_without_the_fields_that_it_refuse
         if status["refused_fields"] == left_out && status["pending"] == 0 { Ok(()) } else { Err(format!("{left_out} left out, {status}")) }
     });
     let status = output(&home);
-    assert_eq!((&status["held"], &status["refused"], &status["stopped"]), (&0.into(), &0.into(), &false.into()), "{status}");
+    assert_eq!((&status["dead"], &status["refused"]), (&0.into(), &0.into()), "{status}");
     let mut names = REFUSED.map(|name| format!("qos_metrics.{name}"));
     names.sort_unstable();
     assert_eq!(status["refused_field_names"], serde_json::json!(names));
     let shown = home.command(&["status"]);
-    assert!(shown.contains(&format!(" 0 held, {} fields left out as refused ({})", status["refused_fields"], names.join(", "))), "{shown}");
+    assert!(shown.contains(&format!(" 0 dead, {} fields left out as refused ({})", status["refused_fields"], names.join(", "))), "{shown}");
     assert_said_once(&running);
     running.stop();
 }

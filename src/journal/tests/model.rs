@@ -198,7 +198,7 @@ fn whatever_happens_the_journal_is_as_a_plain_model_says() {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= first + runs {
                         return;
                     }

@@ -169,7 +169,7 @@ impl PingEngine {
                 }
                 let counted = state.session.take_counters();
                 self.0.lent.counted.lock().unwrap_or_else(PoisonError::into_inner).add(counted);
-                (state.session.wake().map(|due| state.pace.wake(due)), more)
+                (state.wake(), more)
             };
             if more || !self.wait(wake).await {
                 // Neither a flood nor more to send than can be sent must keep this thread from everything else.

@@ -24,6 +24,9 @@ use crate::sys::{Inbox, Outgoing};
 /// The network can make a receive buffer overflow as often as it likes; the log says so once in this time.
 const OVERFLOW_TOLD_EVERY: Duration = Duration::from_mins(1);
 
+/// How often the clock is looked at for one packet, should it stand still.
+const MOST_LOOKS: usize = 100_000;
+
 /// Someone who watches a run packet by packet.
 pub type Watcher = Rc<dyn Fn(Answered)>;
 
@@ -129,8 +132,26 @@ impl State {
         more
     }
 
+    /// When to look again, if nothing arrives before.
+    pub(super) fn wake(&self) -> Option<Duration> {
+        let send = self.session.send_at().map(|due| self.pace.wake(due));
+        send.into_iter().chain(self.session.end_at()).min()
+    }
+
+    /// Waits awake for a packet that is due in a moment.
+    fn meet(&self, clock: &Clock) {
+        let Some(due) = self.session.send_at().filter(|due| self.pace.meets(clock.mono(), *due)) else { return };
+        for _ in 0..MOST_LOOKS {
+            if clock.mono() >= due {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
     /// Sends what is due, in bursts that the pace allows.
     pub(super) fn send_due(&mut self, clock: &Clock) {
+        self.meet(clock);
         let now = clock.mono();
         let Some(mut allowance) = self.pace.allowance(now) else { return };
         let mut due = Vec::new();

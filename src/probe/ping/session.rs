@@ -5,7 +5,7 @@
 //! The shell reads the clock, tells the session everything that has arrived, and only then asks for the runs that were over
 //! at the time it had read: so a reply that was in time is never taken for lost because this host was slow. What is to be
 //! sent is asked for with [`Session::next_send`] until it says nothing, what is over with [`Session::next_finished`]; then
-//! the shell sleeps until [`Session::wake`] or until something arrives. Extra calls of any method are harmless.
+//! the shell sleeps until [`Session::send_at`] or [`Session::end_at`], or until something arrives. Extra calls of any method are harmless.
 //!
 //! A run closes when its last packet was sent and the time-out has passed, or a moment after every packet has its answer.
 
@@ -121,9 +121,14 @@ impl Session {
         self.take(id);
     }
 
-    /// When to look again, if nothing arrives before.
-    pub fn wake(&self) -> Option<Duration> {
-        [&self.sends, &self.ends].into_iter().filter_map(|agenda| agenda.peek().map(|Reverse((at, _))| *at)).min()
+    /// When the next request is due.
+    pub fn send_at(&self) -> Option<Duration> {
+        self.sends.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// When the next run may be over, if nothing arrives before.
+    pub fn end_at(&self) -> Option<Duration> {
+        self.ends.peek().map(|Reverse((at, _))| *at)
     }
 
     /// The next request that is due; call until it says nothing.
@@ -154,7 +159,7 @@ impl Session {
 
     /// Whether a run may be over at `now`, so that everything that has arrived is to be read.
     pub fn is_any_over(&self, now: Duration) -> bool {
-        self.ends.peek().is_some_and(|Reverse((at, _))| *at <= now)
+        self.end_at().is_some_and(|at| at <= now)
     }
 
     /// The next run that was over at `now`; call until it says nothing, and only when everything that had arrived by then was

@@ -58,11 +58,11 @@ pub enum Event {
         /// How long it had been failing.
         after: Duration,
     },
-    /// A row is refused even alone.
-    Held {
-        /// Which.
-        position: Position,
-        /// What the output said.
+    /// Rows became dead letters since this was last told. Told at most once a minute.
+    Dead {
+        /// How many.
+        rows: u64,
+        /// What the output said last.
         why: String,
     },
     /// Rows with this field are refused, and were accepted without. Told once a field.
@@ -72,10 +72,6 @@ pub enum Event {
         /// What the output said.
         why: String,
     },
-    /// Too many rows are held; nothing else is sent until some are accepted.
-    Stopped,
-    /// Few enough are held again.
-    Resumed,
 }
 
 /// What an output did since its outbox was made.
@@ -85,7 +81,7 @@ pub struct Counters {
     pub delivered: u64,
     /// Requests that were sent again.
     pub retries: u64,
-    /// Rows refused when sent alone, once for each time.
+    /// Rows refused, which became dead letters.
     pub refused: u64,
     /// Fields left out of accepted rows because the output refused them.
     pub refused_fields: u64,

@@ -99,7 +99,7 @@ impl Home {
     }
 
     /// The service runs with this in its environment; other commands do not.
-    pub(crate) fn with_environment<const N: usize>(mut self, variables: [(&'static str, PathBuf); N]) -> Self {
+    pub(crate) fn with_environment(mut self, variables: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Self {
         self.environment.extend(variables);
         self
     }
@@ -135,10 +135,15 @@ impl Home {
 
     /// Runs another command of the program with the home's config, and gives what it wrote to both streams.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
+        self.finished(arguments).1
+    }
+
+    /// As [`Home::command`], with how it ended.
+    pub(crate) fn finished(&self, arguments: &[&str]) -> (ExitStatus, String) {
         let mut command = self.program();
         command.args(arguments).arg("--config").arg(self.dir.path().join("qosd.toml"));
         let output = command.output().expect("the program was built");
-        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+        (output.status, String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
     /// Replaces the config, as an operator's editor would: whole, by a rename.
@@ -166,11 +171,20 @@ impl Home {
 
     /// Starts the service on the host's own network and waits until it says that it is ready.
     pub(crate) fn start(&self) -> Running {
-        self.launched(Process::start)
+        let mut running = self.launched(Process::start);
+        running.ready(self.ready_within);
+        running
     }
 
     /// Starts the service in a namespace and waits until it says that it is ready.
     pub(crate) fn start_in(&self, namespace: &Namespace) -> Running {
+        let mut running = self.launch_in(namespace);
+        running.ready(self.ready_within);
+        running
+    }
+
+    /// Starts the service in a namespace.
+    pub(crate) fn launch_in(&self, namespace: &Namespace) -> Running {
         self.launched(|command| {
             namespace.enter(|| {
                 if let Some((path, by)) = &self.covers {
@@ -190,9 +204,8 @@ impl Home {
         let mut command = self.program();
         command.arg("run").arg("--config").arg(self.dir.path().join("qosd.toml")).env("NOTIFY_SOCKET", &path);
         command.envs(self.environment.iter().cloned());
-        let mut running = Running { process: start(&mut command), notify };
-        running.wait_for("READY=1", self.ready_within);
-        running
+        let started = Instant::now();
+        Running { process: start(&mut command), notify, started }
     }
 
     /// The program, as the home's user, in an environment that holds nothing of this test's.
@@ -229,6 +242,7 @@ impl Home {
 pub(crate) struct Running {
     process: Process,
     notify: UnixDatagram,
+    started: Instant,
 }
 
 impl Running {
@@ -245,6 +259,12 @@ impl Running {
             assert!(self.process.runs(), "qosd ended before it said {state}; it wrote:\n{}", self.process.log());
         }
         panic!("qosd did not say {state} within {limit:?}; it wrote:\n{}", self.process.log());
+    }
+
+    /// Waits until it is ready, and says how long after its start that was.
+    pub(crate) fn ready(&mut self, limit: Duration) -> Duration {
+        self.wait_for("READY=1", limit.saturating_sub(self.started.elapsed()));
+        self.started.elapsed()
     }
 
     /// Its number.

@@ -1,0 +1,40 @@
+//! Keeps the state socket there: made anew when its folder is back, or was taken away with it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::settings::explain;
+use crate::status::server::{Hook, Report, Requeue, serve};
+use crate::web::socket::SocketFile;
+
+/// How often it is looked whether the socket is still there, or can be made.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Serves for as long as it is polled. When it is dropped, the socket's file goes, unless it is another's.
+pub(super) async fn keep(path: PathBuf, report: Report, requeue: Requeue, hook: Option<Hook>) {
+    let mut told = false;
+    loop {
+        let server = serve(&path, Arc::clone(&report), Arc::clone(&requeue), hook.clone());
+        match server {
+            Ok(server) => {
+                told = false;
+                let stop = server.handle();
+                actix_rt::spawn(server);
+                if let Ok(file) = SocketFile::of(&path) {
+                    while file.is_in_place() {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                }
+                tracing::warn!(path = %path.display(), "the state socket was taken away, it is made anew");
+                stop.stop(false).await;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::error!(error = explain(&error), "no state socket, `qosd status` will not work");
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
