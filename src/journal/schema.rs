@@ -102,7 +102,7 @@ pub(super) fn filled(conn: &Connection) -> rusqlite::Result<()> {
 /// Whether the tables are those that [`writer`] makes.
 pub(super) fn is_as_made(conn: &Connection) -> rusqlite::Result<bool> {
     let model = Connection::open_in_memory()?;
-    [TABLES, receipts::TABLE].iter().try_for_each(|tables| model.execute_batch(tables))?;
+    [TABLES, receipts::TABLE, letters::TABLE].iter().try_for_each(|tables| model.execute_batch(tables))?;
     Ok(texts(conn)? == texts(&model)?)
 }
 
