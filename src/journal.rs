@@ -29,6 +29,13 @@
 //! - `damaged`: rows whose checksum did not match, for people to look at; the newest 1 000.
 //! - `meta`: counters, the time of the last commit (`alive`), and whether the last stop was clean (`clean`).
 //!
+//! # When the file is damaged
+//!
+//! Header, tables and, in a small file, all pages are looked through at the start; in any file when a read or a commit meets damage, or
+//! a reader finds no row where one should be. The damaged file is renamed to `journal.sqlite3.damaged-<time>` (the newest three are
+//! kept), and what reads right goes on in a new one, positions and all. Rows that do not are counted as damaged. An output of which nothing
+//! can be read any more gets everything again: its database has each row once all the same. See `salvage`.
+//!
 //! # When the disk fails
 //!
 //! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 2 s. So it is at the start, too: a folder that is
@@ -41,6 +48,7 @@
 //! is told that they are not durable, and what he sends again is found to be the same when the disk is back.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,6 +83,7 @@ mod reader;
 mod receipt;
 mod receipts;
 mod retention;
+mod salvage;
 mod schema;
 mod store;
 #[cfg(test)]
@@ -267,7 +276,10 @@ impl Journal {
             Start::Now => *self.0.shared.tip.borrow(),
             Start::After(position) => position,
         };
-        if let Some(replay) = replay {
+        if self.0.shared.outputs_lost.load(Ordering::Relaxed) {
+            // It may be one that was there before: its rows are sent again.
+            start = Position(0);
+        } else if let Some(replay) = replay {
             let since = self.0.shared.clock.now().unix.minus(replay);
             let first = self.ask(move |shared| shared.ask(|reader| reader.first_since(since))).await?;
             start = first.map_or(start, |first| start.min(Position(first.0.saturating_sub(1))));
@@ -372,8 +384,23 @@ impl Journal {
         answer
     }
 
-    /// Has the reader's thread answer, or this one.
+    /// Has a question answered; once more if the file was damaged and another has its place now.
     async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Shared) -> Result<T, JournalError> + Clone + Send + 'static,
+    ) -> Result<T, JournalError> {
+        match self.ask_once(question.clone()).await {
+            Err(error) if salvage::sound::is_damage(&error) => {
+                self.change(Inbox::suspect);
+                self.flush().await?;
+                self.ask_once(question).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Has the reader's thread answer, or this one.
+    async fn ask_once<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Shared) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {

@@ -30,6 +30,14 @@ pub enum JournalError {
         /// Version of its tables.
         version: i64,
     },
+    /// Its file is no journal, or not whole any more.
+    #[error("{path} is damaged: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// `SQLite` could not do something.
     #[error("{doing} failed")]
     Sqlite {

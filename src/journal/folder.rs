@@ -56,6 +56,20 @@ impl Folder {
         Ok(state.owned.insert(owned).file.clone())
     }
 
+    /// Where the journal's file is or will be.
+    pub(super) fn place(&self) -> PathBuf {
+        self.dir.join(FILE)
+    }
+
+    /// What is in the place of the journal's file is ours. Whether it is another file than before.
+    pub(super) fn know(&self, file: &Path) -> Result<bool, JournalError> {
+        let found = file.symlink_metadata().map_err(|source| JournalError::Folder { path: file.to_owned(), source })?;
+        let found = Inode::from(&found);
+        let mut state = held(&self.state);
+        let known = state.owned.iter_mut().flat_map(|owned| &mut owned.known).find(|(path, _)| path == file);
+        Ok(known.is_some_and(|(_, inode)| std::mem::replace(inode, found) != found))
+    }
+
     /// Whether what was owned last is still where it was.
     pub(super) fn is_in_place(&self) -> bool {
         held(&self.state).owned.as_ref().is_some_and(Owned::is_in_place)

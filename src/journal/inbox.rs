@@ -115,6 +115,8 @@ pub(super) struct Inbox {
     pub(super) closing: bool,
     /// The last handle is gone: commit and end.
     pub(super) stop: bool,
+    /// There was a sign that the file is damaged.
+    pub(super) suspect: bool,
     capacity: usize,
     rows: VecDeque<Waiting>,
     first: Option<Duration>,
@@ -144,6 +146,7 @@ impl Inbox {
             urgent: false,
             closing: false,
             stop: false,
+            suspect: false,
             capacity,
             rows: VecDeque::new(),
             first: None,
@@ -297,6 +300,12 @@ impl Inbox {
     pub(super) fn set_aside(&mut self, positions: Vec<u64>, now: Duration) {
         let room = DAMAGED.saturating_sub(self.damaged.len());
         self.damaged.extend(positions.into_iter().take(room));
+        self.arrived(now);
+    }
+
+    /// There was a sign that the file is damaged: have it looked through.
+    pub(super) fn suspect(&mut self, now: Duration) {
+        self.suspect = true;
         self.arrived(now);
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::encoding::{self, Layout};
 use super::letter::Round;
+use super::salvage::sound;
 use super::{JournalError, Position, Stored, failed, schema};
 use crate::clock::Timestamp;
 use crate::measurement::{Row, Series};
@@ -24,8 +25,11 @@ const SCAN: usize = 10_000;
 /// A connection that only reads, with the series and layouts that it has met.
 pub(super) struct Reader {
     conn: Connection,
+    path: PathBuf,
     series: HashMap<i64, Arc<KnownSeries>>,
     layouts: HashMap<i64, Arc<KnownLayout>>,
+    /// Up to here, positions without a row were looked into: there is none.
+    whole: Position,
 }
 
 /// A series of the file, whose text was not altered.
@@ -80,15 +84,23 @@ pub(super) struct Place {
 }
 
 /// A row as it lies in the file. A part that is not of its type is damage, no error.
-struct Raw {
-    position: i64,
-    parts: Option<(i64, i64, i64, u32, Vec<u8>)>,
+#[derive(Debug, PartialEq)]
+pub(super) struct Raw {
+    /// Its position.
+    pub(super) position: i64,
+    /// Series, time, layout, checksum and body.
+    pub(super) parts: Option<(i64, i64, i64, u32, Vec<u8>)>,
 }
 
 impl Reader {
     /// Opens the file, which has to be there.
     pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
-        Ok(Self { conn: schema::reader(path)?, series: HashMap::new(), layouts: HashMap::new() })
+        Ok(Self::over(schema::reader(path)?, path))
+    }
+
+    /// Reads through this connection.
+    pub(super) fn over(conn: Connection, path: &Path) -> Self {
+        Self { conn, path: path.to_owned(), series: HashMap::new(), layouts: HashMap::new(), whole: Position(0) }
     }
 
     /// At most `limit` rows after `after`, up to and with `upto`. Fewer only if there are no more.
@@ -99,10 +111,17 @@ impl Reader {
             let wanted = CHUNK.min(limit - found.rows.len());
             let chunk = self.chunk(after, upto.0 as i64, wanted).map_err(failed("reading rows"))?;
             let read = chunk.len();
-            after = chunk.last().map_or(after, |raw| raw.position);
+            let last = chunk.last().map_or(after, |raw| raw.position);
+            // A page that is damaged may end the search too early, and nothing would ever tell of its rows.
+            let upto = upto.0 as i64;
+            if (last.saturating_sub(after) != read as i64 || (read < wanted && last < upto)) && self.whole.0 < upto as u64 {
+                sound::check_rows(&self.conn, &self.path)?;
+                self.whole = Position(upto as u64);
+            }
+            after = last;
             for raw in chunk {
                 let position = Position(raw.position as u64);
-                match self.check(raw)? {
+                match self.check(&raw)? {
                     Some(row) => found.rows.push(Stored { position, row }),
                     None => found.damaged.push(position.0),
                 }
@@ -124,7 +143,7 @@ impl Reader {
         let mut found = Found::default();
         for raw in raws {
             let position = Position(raw.position as u64);
-            match self.check(raw)? {
+            match self.check(&raw)? {
                 Some(row) => found.rows.push(Stored { position, row }),
                 None => found.damaged.push(position.0),
             }
@@ -194,7 +213,7 @@ impl Reader {
         };
         let found: rusqlite::Result<Vec<(Raw, Dead)>> = read();
         let letters = found.map_err(failed("reading dead letters"))?;
-        letters.into_iter().map(|(raw, dead)| Ok(Dead { row: self.check(raw)?, ..dead })).collect()
+        letters.into_iter().map(|(raw, dead)| Ok(Dead { row: self.check(&raw)?, ..dead })).collect()
     }
 
     /// Visits the places of all rows, the first first.
@@ -260,14 +279,15 @@ impl Reader {
         Ok(known.inspect(|known| drop(self.layouts.insert(id, Arc::clone(known)))))
     }
 
-    fn check(&mut self, raw: Raw) -> Result<Option<Row>, JournalError> {
-        let Some((series, time, layout, crc, body)) = raw.parts else { return Ok(None) };
-        let (Some(series), Some(layout)) = (self.series(series)?, self.layout(layout)?) else { return Ok(None) };
-        let time = Timestamp::from_nanos(time);
-        if encoding::checksum(&series.key, &layout.text, time, &body) != crc {
+    /// The row, if it is what was written.
+    pub(super) fn check(&mut self, raw: &Raw) -> Result<Option<Row>, JournalError> {
+        let Some((series, time, layout, crc, body)) = &raw.parts else { return Ok(None) };
+        let (Some(series), Some(layout)) = (self.series(*series)?, self.layout(*layout)?) else { return Ok(None) };
+        let time = Timestamp::from_nanos(*time);
+        if encoding::checksum(&series.key, &layout.text, time, body) != *crc {
             return Ok(None);
         }
-        Ok(encoding::decode(&layout.layout, &body).map(|fields| Row { series: series.series.clone(), time, fields }))
+        Ok(encoding::decode(&layout.layout, body).map(|fields| Row { series: series.series.clone(), time, fields }))
     }
 
     fn chunk(&self, after: i64, upto: i64, limit: usize) -> rusqlite::Result<Vec<Raw>> {
@@ -303,7 +323,8 @@ pub(super) fn unaltered<'a>(text: ValueRef<'a>, crc: ValueRef<'_>) -> Option<&'a
     (crc.as_i64() == Ok(i64::from(crc32c::crc32c(text.as_bytes())))).then_some(text)
 }
 
-fn raw(row: &rusqlite::Row<'_>) -> rusqlite::Result<Raw> {
+/// A row as it lies in the file, out of `position, series, time, layout, crc, body`.
+pub(super) fn raw(row: &rusqlite::Row<'_>) -> rusqlite::Result<Raw> {
     let integer = |index| row.get_ref(index).ok().and_then(|value| value.as_i64().ok());
     let parts = || {
         let crc = i32::try_from(integer(4)?).ok()?.cast_unsigned();

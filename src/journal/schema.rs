@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::salvage::sound::damaged;
 use super::{JournalError, failed, letters, receipts};
 
 /// Version of the tables, kept in `user_version`.
@@ -14,7 +15,7 @@ const VERSION: i64 = 3;
 const READABLE: i64 = 1;
 
 /// The size of a page, in bytes.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 
 /// How long a statement waits for another process that has the file locked: an export, or a curious shell.
 const BUSY: Duration = Duration::from_millis(250);
@@ -38,9 +39,12 @@ pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
     prepare(&mut conn).map_err(failed("preparing the file"))?;
     match version(&conn)? {
         VERSION => {}
+        0 if !is_empty(&conn)? => return Err(damaged(path, "its tables have no version")),
         0 => change(&mut conn, &[TABLES, receipts::TABLE, letters::TABLE]).map_err(failed("making the tables"))?,
         1 => change(&mut conn, &[receipts::TABLE, letters::TABLE]).map_err(failed("bringing the tables up to date"))?,
         2 => change(&mut conn, &[letters::TABLE]).map_err(failed("bringing the tables up to date"))?,
+        // What is later has other tables.
+        _ if is_as_made(&conn).map_err(failed("reading the tables"))? => return Err(damaged(path, "its version was altered")),
         version => return Err(JournalError::Newer { path: path.to_owned(), version }),
     }
     Ok(conn)
@@ -63,6 +67,52 @@ pub(super) fn reader(path: &Path) -> Result<Connection, JournalError> {
         READABLE..=VERSION => Ok(conn),
         version => Err(JournalError::Newer { path: path.to_owned(), version }),
     }
+}
+
+/// Opens a file of which nothing is believed, for reading only.
+pub(super) fn doubted(path: &Path) -> Result<Connection, JournalError> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+/// Opens a file that is thrown away afterwards.
+pub(super) fn scratch(path: &Path) -> Result<Connection, JournalError> {
+    let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    conn.pragma_update(None, "synchronous", "OFF").map_err(failed("opening the file"))?;
+    Ok(conn)
+}
+
+/// Has a page taken for the first of the table of rows. For a file that is thrown away.
+pub(super) fn point_rows_at(conn: &Connection, page: u64) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "writable_schema", true)?;
+    conn.execute("UPDATE sqlite_schema SET rootpage = ?1 WHERE name = 'row'", [page as i64])?;
+    conn.pragma_update(None, "writable_schema", "RESET")
+}
+
+/// Makes ready for being filled in one transaction, after which the file is synced.
+pub(super) fn fill_in_memory(conn: &Connection) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "synchronous", "OFF")?;
+    conn.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))
+}
+
+/// The end of [`fill_in_memory`].
+pub(super) fn filled(conn: &Connection) -> rusqlite::Result<()> {
+    conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
+}
+
+/// Whether the tables are those that [`writer`] makes.
+pub(super) fn is_as_made(conn: &Connection) -> rusqlite::Result<bool> {
+    let model = Connection::open_in_memory()?;
+    [TABLES, receipts::TABLE, letters::TABLE].iter().try_for_each(|tables| model.execute_batch(tables))?;
+    Ok(texts(conn)? == texts(&model)?)
+}
+
+fn texts(conn: &Connection) -> rusqlite::Result<Vec<[Option<String>; 4]>> {
+    let mut statement = conn.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")?;
+    statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?.collect()
+}
+
+fn is_empty(conn: &Connection) -> Result<bool, JournalError> {
+    conn.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0)).map_err(failed("reading the tables"))
 }
 
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, JournalError> {

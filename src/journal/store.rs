@@ -11,12 +11,13 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::acknowledged::Acknowledged;
 use super::dictionary::Dictionary;
 use super::encoding::{self, Layout};
-use super::inbox::{Batch, Output};
+use super::inbox::{Batch, KEEP_REMOVED, Output};
 use super::letters::{self, Counts};
 use super::missed::{Previous, Promise};
 use super::reader::unaltered;
 use super::receipt::{Fate, Waiting};
 use super::receipts::{self, Receipts};
+use super::salvage::sound::{self, Look, damaged};
 use super::{JournalError, Position, failed, schema};
 use crate::clock::Timestamp;
 use crate::measurement::Series;
@@ -26,6 +27,8 @@ mod dead;
 
 /// Damaged rows that are kept to be looked at.
 const KEEP_DAMAGED: i64 = 1_000;
+/// In the table `meta`: when what outputs have acknowledged was lost to damage.
+pub(super) const OUTPUTS_LOST: &str = "outputs_lost";
 
 /// What the file says about itself, in its table `meta`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -68,6 +71,15 @@ pub(super) struct Committed {
     pub(super) fates: Vec<Fate>,
     /// Letters that each wish requeued.
     pub(super) requeued: Vec<u64>,
+}
+
+impl Counters {
+    fn sum(&self) -> i64 {
+        let Self { rows, dropped_memory, dropped_size, damaged, receipts, dropped_gone, dropped_dead, requeues } = *self;
+        let all = [rows, dropped_memory, dropped_size, damaged, receipts, dropped_gone, dropped_dead, requeues];
+        let sum = all.iter().fold(0, |sum, counter| crc32c::crc32c_append(sum, &counter.to_le_bytes()));
+        i64::from(sum)
+    }
 }
 
 /// The open file.
@@ -183,9 +195,32 @@ impl Store {
         schema::close_untrusted(self.conn);
     }
 
+    /// Looks whether the file can be trusted.
+    pub(super) fn check(&self, path: &Path, look: Look) -> Result<(), JournalError> {
+        let counters = read_counters(&self.conn).map_err(failed("reading the counters"))?;
+        let counters = counters.ok_or_else(|| damaged(path, "its counters were altered"))?;
+        sound::check(&self.conn, path, counters, self.tip, look)
+    }
+
+    /// Whether outputs may be unknown only because what was known of them was damaged.
+    pub(super) fn outputs_lost(&self, now: Timestamp) -> Result<bool, JournalError> {
+        let read = || {
+            let lost = meta(&self.conn, OUTPUTS_LOST)?.map(Timestamp::from_nanos);
+            Ok(lost.is_some_and(|lost| now.since(lost) < KEEP_REMOVED) || any_altered(&self.conn)?)
+        };
+        read().map_err(failed("reading the outputs"))
+    }
+
     /// The position of the last durable row.
     pub(super) fn tip(&self) -> Position {
         self.tip
+    }
+
+    /// The file may not grow any more.
+    #[cfg(test)]
+    pub(super) fn fill_disk(&self) {
+        let pages: i64 = self.conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        self.conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
     }
 
     /// What the file counts.
@@ -258,21 +293,7 @@ impl Store {
 
     /// The outputs that the file knows. One whose bytes were altered starts over: its rows are sent again.
     pub(super) fn outputs(&self) -> Result<BTreeMap<String, Output>, JournalError> {
-        let read = || {
-            let mut statement = self.conn.prepare("SELECT name, acknowledged, crc, removed FROM output")?;
-            let outputs = statement.query_map([], |row| {
-                let acknowledged = row
-                    .get_ref(1)?
-                    .as_blob()
-                    .ok()
-                    .filter(|bytes| row.get_ref(2).is_ok_and(|crc| crc.as_i64() == Ok(i64::from(crc32c::crc32c(bytes)))));
-                let acknowledged = acknowledged.and_then(Acknowledged::from_bytes).unwrap_or_default();
-                let removed: Option<i64> = row.get(3)?;
-                Ok((row.get(0)?, Output { acknowledged, removed: removed.map(Timestamp::from_nanos) }))
-            })?;
-            outputs.collect::<rusqlite::Result<BTreeMap<_, _>>>()
-        };
-        read().map_err(failed("reading the outputs"))
+        read_outputs(&self.conn).map_err(failed("reading the outputs"))
     }
 
     /// What the process before this one left behind.
@@ -361,8 +382,45 @@ impl Store {
     }
 }
 
-fn load(conn: &Connection) -> rusqlite::Result<(Dictionary, Counters, Position)> {
-    let dictionary = Dictionary::load(conn)?;
+/// What the outputs have. One whose bytes were altered has nothing.
+pub(super) fn read_outputs(conn: &Connection) -> rusqlite::Result<BTreeMap<String, Output>> {
+    let mut statement = conn.prepare("SELECT name, acknowledged, crc, removed FROM output")?;
+    let outputs = statement.query_map([], |row| {
+        let acknowledged = if is_altered(row) { None } else { row.get_ref(1)?.as_blob().ok().and_then(Acknowledged::from_bytes) };
+        let removed: Option<i64> = row.get(3).unwrap_or_default();
+        let output = Output { acknowledged: acknowledged.unwrap_or_default(), removed: removed.map(Timestamp::from_nanos) };
+        // A name that is none any more is not missed: see `any_altered`.
+        Ok(row.get_ref(0)?.as_str().ok().map(|name| (name.to_owned(), output)))
+    })?;
+    outputs.filter_map(Result::transpose).collect()
+}
+
+/// Whether an output is not as it was written: then its name may be that of none, and the right one have no entry.
+pub(super) fn any_altered(conn: &Connection) -> rusqlite::Result<bool> {
+    let mut statement = conn.prepare("SELECT name, acknowledged, crc, removed FROM output")?;
+    let mut outputs = statement.query_map([], |row| Ok(is_altered(row)))?;
+    outputs.try_fold(false, |any, altered| Ok(any || altered?))
+}
+
+fn is_altered(row: &rusqlite::Row<'_>) -> bool {
+    let written = || {
+        let (name, bytes) = (row.get_ref(0).ok()?.as_str().ok()?, row.get_ref(1).ok()?.as_blob().ok()?);
+        let crc = row.get_ref(2).ok()?.as_i64().ok()?;
+        let removed: Option<i64> = row.get(3).ok()?;
+        // Before, the sum was that of the bytes alone.
+        Some([output_sum(name, bytes, removed), crc32c::crc32c(bytes)].map(i64::from).contains(&crc))
+    };
+    written() != Some(true)
+}
+
+/// CRC32C of an output: its bytes, its name, and when it was removed.
+fn output_sum(name: &str, bytes: &[u8], removed: Option<i64>) -> u32 {
+    let sum = crc32c::crc32c_append(crc32c::crc32c(bytes), name.as_bytes());
+    removed.map_or(sum, |removed| crc32c::crc32c_append(sum, &removed.to_le_bytes()))
+}
+
+/// What the file counts; none if it was altered. A file of before has no sum over it.
+pub(super) fn read_counters(conn: &Connection) -> rusqlite::Result<Option<Counters>> {
     let count = |name| Ok::<_, rusqlite::Error>(meta(conn, name)?.unwrap_or_default() as u64);
     let counters = Counters {
         rows: count("rows")?,
@@ -374,6 +432,12 @@ fn load(conn: &Connection) -> rusqlite::Result<(Dictionary, Counters, Position)>
         dropped_dead: count("dropped_dead")?,
         requeues: count("requeues")?,
     };
+    Ok(meta(conn, "sum")?.is_none_or(|sum| sum == counters.sum()).then_some(counters))
+}
+
+fn load(conn: &Connection) -> rusqlite::Result<(Dictionary, Counters, Position)> {
+    let dictionary = Dictionary::load(conn)?;
+    let counters = read_counters(conn)?.unwrap_or_default();
     let last: Option<i64> = conn.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'row'", [], |row| row.get(0)).optional()?;
     Ok((dictionary, counters, Position(last.unwrap_or_default() as u64)))
 }
@@ -417,10 +481,15 @@ fn set_aside<'a>(tx: &Transaction<'_>, positions: impl Iterator<Item = &'a u64>,
         moved += tx.execute("DELETE FROM row WHERE position = ?1", [*position as i64])? as u64;
     }
     if moved > 0 {
-        let keep = "DELETE FROM damaged WHERE position NOT IN (SELECT position FROM damaged ORDER BY position DESC LIMIT ?1)";
-        tx.execute(keep, [KEEP_DAMAGED])?;
+        bound_damaged(tx)?;
     }
     Ok(moved)
+}
+
+/// Keeps the newest damaged rows alone.
+pub(super) fn bound_damaged(conn: &Connection) -> rusqlite::Result<()> {
+    let keep = "DELETE FROM damaged WHERE position NOT IN (SELECT position FROM damaged ORDER BY position DESC LIMIT ?1)";
+    conn.execute(keep, [KEEP_DAMAGED]).map(drop)
 }
 
 /// Says how many dead letters went with outputs that are forgotten.
@@ -434,7 +503,8 @@ fn keep_outputs(tx: &Transaction<'_>, outputs: &BTreeMap<String, Option<Output>>
         };
         let bytes = output.acknowledged.to_bytes();
         let sql = "INSERT OR REPLACE INTO output (name, acknowledged, crc, removed) VALUES (?1, ?2, ?3, ?4)";
-        tx.execute(sql, params![name, bytes, crc32c::crc32c(&bytes), output.removed.map(Timestamp::nanos)])?;
+        let removed = output.removed.map(Timestamp::nanos);
+        tx.execute(sql, params![name, bytes, output_sum(name, &bytes, removed), removed])?;
     }
     Ok(forgotten)
 }
@@ -450,7 +520,8 @@ fn keep_schedule(tx: &Transaction<'_>, dictionary: &mut Dictionary, promises: &[
     Ok(())
 }
 
-fn keep_counters(tx: &Transaction<'_>, counters: Counters) -> rusqlite::Result<()> {
+/// Writes down what is counted, with a sum over it.
+pub(super) fn keep_counters(tx: &Connection, counters: Counters) -> rusqlite::Result<()> {
     keep_meta(tx, "rows", counters.rows as i64)?;
     keep_meta(tx, "dropped_memory", counters.dropped_memory as i64)?;
     keep_meta(tx, "dropped_size", counters.dropped_size as i64)?;
@@ -458,14 +529,17 @@ fn keep_counters(tx: &Transaction<'_>, counters: Counters) -> rusqlite::Result<(
     keep_meta(tx, "receipts", counters.receipts as i64)?;
     keep_meta(tx, "dropped_gone", counters.dropped_gone as i64)?;
     keep_meta(tx, "dropped_dead", counters.dropped_dead as i64)?;
-    keep_meta(tx, "requeues", counters.requeues as i64)
+    keep_meta(tx, "requeues", counters.requeues as i64)?;
+    keep_meta(tx, "sum", counters.sum())
 }
 
-fn keep_meta(tx: &Transaction<'_>, name: &str, value: i64) -> rusqlite::Result<()> {
+/// Writes an entry of the table `meta`.
+pub(super) fn keep_meta(tx: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
     tx.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)", params![name, value])?;
     Ok(())
 }
 
-fn meta(conn: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+/// An entry of the table `meta`.
+pub(super) fn meta(conn: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
     conn.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
 }

@@ -12,6 +12,7 @@ use super::*;
 
 mod away;
 mod letters;
+mod model;
 mod receipts;
 
 const EPOCH: i64 = 1_700_000_000_000_000_000;
@@ -99,9 +100,9 @@ fn a_second_qosd_is_refused() {
 fn a_journal_of_a_later_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), Mode::Inline));
-    sqlite(dir.path()).pragma_update(None, "user_version", 4).unwrap();
+    sqlite(dir.path()).execute_batch("CREATE TABLE later (x); PRAGMA user_version = 99").unwrap();
     let refused = Journal::open(dir.path(), settings(), Clock::system(), Mode::Inline).err().unwrap();
-    assert!(matches!(refused, JournalError::Newer { version: 4, .. }), "{refused}");
+    assert!(matches!(refused, JournalError::Newer { version: 99, .. }), "{refused}");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::inbox::{Batch, Inbox};
 use super::missed::Previous;
 use super::reader::Reader;
 use super::retention::{self, Facts, Steady, Step};
+use super::salvage;
 use super::store::{Before, Committed, Store};
 use super::{JournalError, Position, Settings, Stats};
 use crate::clock::{Clock, Moment, Timestamp};
@@ -44,6 +46,8 @@ pub(super) struct Shared {
     pub(super) reader: Mutex<Option<Reader>>,
     /// What the process before left behind, once the file was read.
     pub(super) previous: Mutex<Option<Arc<Previous>>>,
+    /// Outputs may be unknown only because what was known of them was damaged.
+    pub(super) outputs_lost: AtomicBool,
     /// Whether the file was read.
     pub(super) readable: watch::Sender<bool>,
     /// The clocks.
@@ -68,6 +72,7 @@ impl Shared {
             stats: Mutex::default(),
             reader: Mutex::new(None),
             previous: Mutex::default(),
+            outputs_lost: AtomicBool::new(false),
             readable: watch::Sender::new(false),
             clock,
             folder: Folder::new(dir),
@@ -114,14 +119,25 @@ pub(super) struct Engine {
     lost: Option<Duration>,
     /// When dead letters were last dropped.
     dropped_letters: Option<Duration>,
+    /// There was a sign that the file is damaged.
+    suspect: bool,
 }
 
 impl Engine {
     /// With the file open, unless the disk has none for us now: then rows wait in memory, and it is tried again.
     pub(super) fn start(shared: Arc<Shared>) -> Result<Self, JournalError> {
         let now = shared.clock.now();
-        let steady = Steady::new(now);
-        let mut engine = Self { shared, store: None, before: None, steady, failing: None, more: true, lost: None, dropped_letters: None };
+        let mut engine = Self {
+            shared,
+            store: None,
+            before: None,
+            steady: Steady::new(now),
+            failing: None,
+            more: true,
+            lost: None,
+            dropped_letters: None,
+            suspect: false,
+        };
         match engine.open(now) {
             Ok(()) => engine.publish(),
             Err(error) if error.forbids_start() => return Err(error),
@@ -184,6 +200,10 @@ impl Engine {
     pub(super) fn round(&mut self) {
         let now = self.shared.clock.now();
         let trusted = self.steady.trusted(now);
+        self.suspect |= std::mem::take(&mut held(&self.shared.inbox).suspect);
+        if let Some(doubted) = self.store.take_if(|_| self.suspect) {
+            doubted.close_untrusted();
+        }
         if let Err(error) = guarded(|| self.open(now)) {
             return self.failed(Batch::default(), &error, now.mono);
         }
@@ -210,17 +230,24 @@ impl Engine {
         // No connection of ours may keep the old write-ahead file alive, or lose its locks when the folder is taken anew.
         let mut reader = held(&self.shared.reader);
         *reader = None;
+        if self.before.is_none() {
+            salvage::make_way(&self.shared.folder.place(), now.unix)?;
+        }
         let file = self.shared.folder.own()?;
         let store = match &self.before {
-            Some(before) => Store::reopen(&file, max_size, before)?,
-            None => Store::open(&file, max_size)?,
+            Some(before) => salvage::reopen(&file, max_size, before, self.suspect, now.unix)?,
+            None => salvage::open(&file, max_size, now.unix)?,
         };
+        self.suspect = false;
+        // It may be a new one, made of what read right in a damaged one.
+        let renewed = self.shared.folder.know(&file)?;
         if self.before.is_none() {
             *held(&self.shared.previous) = Some(Arc::new(store.previous()?));
             held(&self.shared.inbox).read(store.outputs()?, store.tip(), now.unix, now.mono);
+            self.shared.outputs_lost.store(store.outputs_lost(now.unix)?, Ordering::Relaxed);
             self.shared.tip.send_replace(store.tip());
             self.shared.readable.send_replace(true);
-        } else if self.before.is_some_and(|before| before.id != store.now().id) {
+        } else if renewed || self.before.is_some_and(|before| before.id != store.now().id) {
             held(&self.shared.inbox).repeat(now.mono);
         }
         // If this one is taken away, too, the rows of the one before are still to be counted.
@@ -271,6 +298,7 @@ impl Engine {
     /// Keeps everything in memory, and closes the file: after a failed sync the same handle is never trusted again.
     fn failed(&mut self, mut batch: Batch, error: &JournalError, now: Duration) {
         let reason = explain(error);
+        self.suspect |= salvage::sound::is_damage(error);
         // Also who waits for rows behind those of this batch: they are no more durable than these.
         let mut tickets = std::mem::take(&mut batch.tickets);
         tickets.extend(held(&self.shared.inbox).answer());
@@ -362,6 +390,19 @@ impl Engine {
             }
         };
         Ok(deleted + forgotten + dropped > 0)
+    }
+
+    /// From here on the file may not grow, until it is opened anew.
+    #[cfg(test)]
+    pub(super) fn fill_disk(&self) {
+        self.store.iter().for_each(Store::fill_disk);
+    }
+
+    /// As after a sync that failed.
+    #[cfg(test)]
+    pub(super) fn fail_sync(&mut self) {
+        let now = self.shared.clock.now().mono;
+        self.failed(Batch::default(), &JournalError::Failing("the sync failed".to_owned()), now);
     }
 
     fn tell_loss(&mut self, rows: u64) {

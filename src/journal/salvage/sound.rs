@@ -1,0 +1,103 @@
+//! Whether a file is a journal that can be trusted: its header, its tables, its pages, and what it says about itself.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::super::store::Counters;
+use super::super::{JournalError, Position, failed, schema};
+
+/// Files up to this are looked through whenever they are opened: 16 MiB are a tenth of a second. Of larger ones, damage is found
+/// when it is met.
+const SMALL: u64 = 16 << 20;
+/// No journal ever gets this far: it would take a million years.
+const BEYOND: u64 = 1 << 60;
+/// What `SQLite` keeps at the start of a file.
+const HEADER: usize = 100;
+
+/// How closely to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::journal) enum Look {
+    /// The tables, and all pages of a small file.
+    Start,
+    /// All pages, as there was a sign of damage.
+    Whole,
+}
+
+/// Whether this error says that the file is damaged, or may be; everything else is the disk's, or another process's.
+pub(in crate::journal) fn is_damage(error: &JournalError) -> bool {
+    match error {
+        JournalError::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } => matches!(
+            error.code,
+            ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch
+                | ErrorCode::TooBig
+                | ErrorCode::SchemaChanged
+                | ErrorCode::Unknown
+        ),
+        JournalError::Damaged { .. } | JournalError::Sqlite { .. } => true,
+        _ => false,
+    }
+}
+
+/// Looks at the first bytes of a file that is not new.
+pub(super) fn header(path: &Path) -> Result<(), JournalError> {
+    let unreadable = |source| JournalError::Folder { path: path.to_owned(), source };
+    let mut bytes = Vec::with_capacity(HEADER);
+    File::open(path).and_then(|file| file.take(HEADER as u64).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.is_empty() || is_ours(&bytes) { Ok(()) } else { Err(damaged(path, "its header is not that of a journal")) }
+}
+
+/// Whether these are the first bytes of a journal: all that [`schema`] fixes, see <https://sqlite.org/fileformat2.html>.
+fn is_ours(bytes: &[u8]) -> bool {
+    let Some(header) = bytes.first_chunk::<HEADER>() else { return false };
+    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    header.starts_with(b"SQLite format 3\0")
+        && u64::from(u16::from_be_bytes([header[16], header[17]])) == schema::PAGE
+        && matches!(header[18..20], [1, 1] | [2, 2])
+        && header[20..24] == [0, 64, 32, 32]
+        && matches!(number(44), 0 | 4)
+        && number(52) > 0
+        && matches!(number(56), 0 | 1)
+        && number(64) == 1
+}
+
+/// Looks through an open file.
+pub(in crate::journal) fn check(conn: &Connection, path: &Path, counters: Counters, tip: Position, look: Look) -> Result<(), JournalError> {
+    let reading = failed("looking through the file");
+    if !schema::is_as_made(conn).map_err(&reading)? {
+        return Err(damaged(path, "its tables are not those of a journal"));
+    }
+    if look == Look::Start && schema::file_bytes(conn).map_err(&reading)? > SMALL {
+        return Ok(());
+    }
+    let verdict: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(&reading)?;
+    if verdict != "ok" {
+        return Err(damaged(path, verdict));
+    }
+    let sql = "SELECT count(*), ifnull(min(position), 1), ifnull(max(position), 0) FROM row";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let (rows, first, last): (i64, i64, i64) = conn.query_row(sql, [], read).map_err(&reading)?;
+    if first < 1 || last > tip.0 as i64 || tip.0 > BEYOND {
+        return Err(damaged(path, format!("its rows are at {first} to {last}, and it says that the last is at {}", tip.0)));
+    }
+    if rows as u64 != counters.rows {
+        return Err(damaged(path, format!("it has {rows} rows, and says that there are {}", counters.rows)));
+    }
+    Ok(())
+}
+
+/// Whether the b-tree of the rows is whole, for a reader that finds none where there should be some.
+pub(in crate::journal) fn check_rows(conn: &Connection, path: &Path) -> Result<(), JournalError> {
+    let verdict: String = conn.query_row("PRAGMA quick_check('row')", [], |row| row.get(0)).map_err(failed("looking through the rows"))?;
+    if verdict == "ok" { Ok(()) } else { Err(damaged(path, verdict)) }
+}
+
+/// Says what is damaged.
+pub(in crate::journal) fn damaged(path: &Path, what: impl Into<String>) -> JournalError {
+    JournalError::Damaged { path: path.to_owned(), what: what.into() }
+}
