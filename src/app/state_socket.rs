@@ -1,8 +1,11 @@
 //! Keeps the state socket there: made anew when its folder is back, or was taken away with it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use crate::settings::explain;
 use crate::status::server::{Hook, Report, Requeue, serve};
@@ -22,8 +25,11 @@ pub(super) async fn keep(path: PathBuf, report: Report, requeue: Requeue, hook: 
                 let stop = server.handle();
                 actix_rt::spawn(server);
                 if let Ok(file) = SocketFile::of(&path) {
-                    while file.is_in_place() {
-                        tokio::time::sleep(LOOK).await;
+                    let file = Arc::new(file);
+                    // Without a thread to look, it is served for as long as this lives.
+                    match watch(&file) {
+                        Ok(gone) => _ = gone.await,
+                        Err(_) => std::future::pending().await,
                     }
                 }
                 tracing::warn!(path = %path.display(), "the state socket was taken away, it is made anew");
@@ -37,4 +43,18 @@ pub(super) async fn keep(path: PathBuf, report: Report, requeue: Requeue, hook: 
             }
         }
     }
+}
+
+/// Ends when the file is no longer in its place. A disk that hangs while it is looked at holds up a thread that does nothing else.
+fn watch(file: &Arc<SocketFile>) -> std::io::Result<oneshot::Receiver<()>> {
+    let (gone, told) = oneshot::channel();
+    let file: Weak<SocketFile> = Arc::downgrade(file);
+    thread::Builder::new().name("state-socket".into()).spawn(move || {
+        while file.upgrade().is_some_and(|file| file.is_in_place()) {
+            thread::sleep(LOOK);
+        }
+        // Nobody may wait for it any more.
+        let _ = gone.send(());
+    })?;
+    Ok(told)
 }
