@@ -66,7 +66,8 @@ pub use letter::{DeadCount, DeadLetter, Round};
 use letters::Counts;
 use receipt::Waiting;
 pub use receipt::{Fate, Fates, Receipt};
-use thread::{Done, Engine, Question, Shared, held};
+use shared::{Shared, held};
+use thread::{Done, Engine, Question};
 
 pub mod acknowledged;
 mod dead;
@@ -85,6 +86,7 @@ mod receipts;
 mod retention;
 mod salvage;
 mod schema;
+mod shared;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -10,8 +10,8 @@ use tokio::sync::{oneshot, watch};
 use super::acknowledged::Acknowledged;
 use super::letter::{DeadCount, DeadLetter, Requeue, Round};
 use super::reader::Found;
+use super::shared::held;
 use super::store::Store;
-use super::thread::held;
 use super::{Journal, JournalError, Position, Stored, folder};
 
 /// The size of the journal by which a write-ahead file is limited while only letters are requeued.

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use nix::fcntl::OFlag;
 
 use super::JournalError;
-use super::thread::held;
+use super::shared::held;
 
 /// The journal's file in its folder.
 pub(super) const FILE: &str = "journal.sqlite3";

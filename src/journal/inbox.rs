@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::acknowledged::Acknowledged;
 use super::letter::{Letters, Requeue};
 use super::missed::Promise;
 use super::receipt::{Fate, Waiting};
@@ -16,6 +15,10 @@ use super::{JournalError, Position, Settings};
 use crate::clock::Timestamp;
 use crate::measurement::{Row, Series};
 use crate::probe::schedule::Schedule;
+
+mod outputs;
+
+pub(super) use outputs::{KEEP_REMOVED, Output, Start};
 
 /// Rows that the ring holds: an hour of 50 a second.
 pub(super) const RING: usize = 200_000;
@@ -25,29 +28,6 @@ pub(super) const COMMIT: usize = 20_000;
 const DAMAGED: usize = 10_000;
 /// Kept back from `flush` for the commit itself.
 const FOR_THE_COMMIT: Duration = Duration::from_millis(50);
-/// How long the position of a removed output is kept.
-pub(super) const KEEP_REMOVED: Duration = Duration::from_hours(7 * 24);
-
-/// An output as the journal knows it.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Output {
-    /// What it has acknowledged.
-    pub(super) acknowledged: Acknowledged,
-    /// When it was removed from the config.
-    pub(super) removed: Option<Timestamp>,
-}
-
-/// From where an output that the journal does not know is to have the rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
-    /// Nobody knows: the file could not be read yet.
-    Unread,
-    /// From now on.
-    Now,
-    /// From here: it asked before the file could be read.
-    After(Position),
-}
-
 /// Who waits for a commit.
 pub(super) type Ticket = oneshot::Sender<Result<(), JournalError>>;
 
@@ -208,36 +188,6 @@ impl Inbox {
         true
     }
 
-    /// What an output that is there has acknowledged; none if it is not known.
-    pub(super) fn output(&mut self, name: &str, now: Duration) -> Option<Acknowledged> {
-        let output = self.outputs.get_mut(name)?;
-        let acknowledged = output.acknowledged.clone();
-        if output.removed.take().is_some() {
-            self.change(name, now);
-        }
-        Some(acknowledged)
-    }
-
-    /// From where an output that is not known is to have the rows.
-    pub(super) fn start(&mut self, name: &str) -> Start {
-        if !self.read {
-            self.asked.insert(name.to_owned(), None);
-            return Start::Unread;
-        }
-        self.asked.get(name).copied().flatten().map_or(Start::Now, Start::After)
-    }
-
-    /// What an output has acknowledged; the output is known from here on. A late answer does not bring back a removed one.
-    pub(super) fn acknowledge(&mut self, name: &str, acknowledged: Acknowledged, now: Duration) {
-        let removed = self.outputs.get(name).and_then(|known| known.removed);
-        let output = Output { acknowledged, removed };
-        if self.outputs.get(name) != Some(&output) {
-            self.outputs.insert(name.to_owned(), output);
-            self.asked.remove(name);
-            self.change(name, now);
-        }
-    }
-
     /// Something about dead letters waits.
     pub(super) fn letters_changed(&mut self, now: Duration) {
         self.arrived(now);
@@ -248,32 +198,6 @@ impl Inbox {
         self.letters.requeues.push(wish);
         self.urgent = true;
         self.arrived(now);
-    }
-
-    /// The outputs that there are. Others are kept for 7 days after `today`, then forgotten.
-    pub(super) fn name_outputs(&mut self, names: &BTreeSet<String>, today: Timestamp, now: Duration) {
-        self.named = Some(names.clone());
-        let mut changed = Vec::new();
-        for (name, output) in &mut self.outputs {
-            let removed = if names.contains(name) { None } else { output.removed.or(Some(today)) };
-            if removed != output.removed {
-                output.removed = removed;
-                changed.push(name.clone());
-            }
-        }
-        for name in changed {
-            self.change(&name, now);
-        }
-    }
-
-    /// Forgets outputs that were removed too long ago.
-    pub(super) fn forget_outputs(&mut self, today: Timestamp, now: Duration) {
-        let over = |output: &Output| output.removed.is_some_and(|removed| today.since(removed) >= KEEP_REMOVED);
-        let names: Vec<String> = self.outputs.iter().filter(|(_, output)| over(output)).map(|(name, _)| name.clone()).collect();
-        for name in names {
-            self.outputs.remove(&name);
-            self.change(&name, now);
-        }
     }
 
     /// What is scheduled from `today` on. What was scheduled alike before stays promised since then; what was not ends now, and
@@ -423,6 +347,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::acknowledged::Acknowledged;
     use crate::journal::testing::{row, settings};
 
     fn inbox(capacity: usize) -> Inbox {

@@ -8,61 +8,32 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::acknowledged::Acknowledged;
 use super::dictionary::Dictionary;
-use super::encoding::{self, Layout};
 use super::inbox::{Batch, KEEP_REMOVED, Output};
 use super::letters::{self, Counts};
 use super::missed::{Previous, Promise};
 use super::reader::unaltered;
-use super::receipt::{Fate, Waiting};
-use super::receipts::{self, Receipts};
+use super::receipt::Fate;
+use super::receipts;
 use super::salvage::sound::{self, Look, damaged};
 use super::{JournalError, Position, failed, schema};
 use crate::clock::Timestamp;
 use crate::measurement::Series;
 use crate::probe::schedule::Schedule;
 
+mod again;
+mod counters;
 mod dead;
+mod outputs;
+mod rows;
 
-/// Damaged rows that are kept to be looked at.
-const KEEP_DAMAGED: i64 = 1_000;
+pub(super) use again::Before;
+pub(super) use counters::{Counters, keep_counters, keep_meta, meta, read_counters};
+pub(super) use outputs::{any_altered, read_outputs};
+pub(super) use rows::bound_damaged;
+
 /// In the table `meta`: when what outputs have acknowledged was lost to damage.
 pub(super) const OUTPUTS_LOST: &str = "outputs_lost";
-
-/// What the file says about itself, in its table `meta`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Counters {
-    /// Rows in the file.
-    pub(super) rows: u64,
-    /// Rows that fell out of memory, ever.
-    pub(super) dropped_memory: u64,
-    /// Rows dropped undelivered for size, ever.
-    pub(super) dropped_size: u64,
-    /// Rows set aside, ever.
-    pub(super) damaged: u64,
-    /// Receipts in the file.
-    pub(super) receipts: u64,
-    /// Rows that were in a file that was taken away, ever.
-    pub(super) dropped_gone: u64,
-    /// Dead letters dropped because there were too many, or with an output that was forgotten, ever.
-    pub(super) dropped_dead: u64,
-    /// Rounds of dead letters that were requeued, ever.
-    pub(super) requeues: u64,
-}
-
-/// The file as it was when all was well, for who opens it again.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Before {
-    /// Which file, drawn when it was made.
-    pub(super) id: i64,
-    /// The last durable row.
-    pub(super) tip: Position,
-    /// What it counted.
-    pub(super) counters: Counters,
-    /// Dead letters in it.
-    pub(super) letters: u64,
-}
 
 /// What became of a batch.
 #[derive(Debug, Default)]
@@ -71,15 +42,6 @@ pub(super) struct Committed {
     pub(super) fates: Vec<Fate>,
     /// Letters that each wish requeued.
     pub(super) requeued: Vec<u64>,
-}
-
-impl Counters {
-    fn sum(&self) -> i64 {
-        let Self { rows, dropped_memory, dropped_size, damaged, receipts, dropped_gone, dropped_dead, requeues } = *self;
-        let all = [rows, dropped_memory, dropped_size, damaged, receipts, dropped_gone, dropped_dead, requeues];
-        let sum = all.iter().fold(0, |sum, counter| crc32c::crc32c_append(sum, &counter.to_le_bytes()));
-        i64::from(sum)
-    }
 }
 
 /// The open file.
@@ -117,66 +79,6 @@ impl Store {
         let mut store = Self { conn, id, wal: wal.into(), dictionary, counters, dead, tip, max_size: 0, leftovers: false };
         store.limit(max_size)?;
         Ok(store)
-    }
-
-    /// Opens the file after a commit failed.
-    ///
-    /// The kernel reports a failed sync once and may then call lost pages clean, so no later sync of the write-ahead file
-    /// means anything. What it holds is written into the main file anew, synced there, and the write-ahead file is emptied:
-    /// only then is the file trusted again. Rows above the last that was known to be durable were in the commit that failed
-    /// and still wait in memory: they are taken out, so that the next commit writes them for good.
-    ///
-    /// If it is another file, see [`Store::follow`].
-    pub(super) fn reopen(path: &Path, max_size: u64, before: &Before) -> Result<Self, JournalError> {
-        let mut store = Self::open(path, max_size)?;
-        if store.id != before.id {
-            store.follow(before).map_err(failed("following another file"))?;
-            return Ok(store);
-        }
-        let emptied = schema::checkpoint(&store.conn).map_err(failed("emptying the write-ahead file"));
-        if !matches!(emptied, Ok(true)) {
-            // Closing would try the same again, on the handle that failed.
-            store.close_untrusted();
-            return Err(emptied.err().unwrap_or(JournalError::Held));
-        }
-        let lost = before.tip.0.saturating_sub(store.tip.0);
-        if lost > 0 {
-            let counters = Counters { dropped_gone: store.counters.dropped_gone + lost, ..store.counters };
-            // Durable at once: a kill before the next row must not give a position twice.
-            store.go_on_behind(before.tip, counters).map_err(failed("going on behind lost rows"))?;
-            tracing::error!(rows = lost, "journal lost rows that were durable");
-        }
-        store.tip = before.tip;
-        store.leftovers = true;
-        Ok(store)
-    }
-
-    /// Takes the place of a file that was taken away: the rows of that are lost and counted, its losses are remembered here if
-    /// this one is new, and positions go on above those of both, so that no output mistakes a new row for one that it has.
-    fn follow(&mut self, before: &Before) -> rusqlite::Result<()> {
-        let is_new = self.counters.rows == 0 && self.tip <= before.tip;
-        let known = if is_new { Counters { rows: 0, receipts: 0, ..before.counters } } else { self.counters };
-        let (dropped_gone, dropped_dead) = (known.dropped_gone + before.counters.rows, known.dropped_dead + before.letters);
-        self.go_on_behind(self.tip.max(before.tip), Counters { dropped_gone, dropped_dead, ..known })?;
-        tracing::error!(rows = before.counters.rows, letters = before.letters, "journal was taken away, another takes its place");
-        Ok(())
-    }
-
-    /// The next row comes behind this position, and this is what is counted.
-    fn go_on_behind(&mut self, tip: Position, counters: Counters) -> rusqlite::Result<()> {
-        let tx = self.conn.transaction()?;
-        tx.execute("DELETE FROM sqlite_sequence WHERE name = 'row'", [])?;
-        tx.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('row', ?1)", [tip.0 as i64])?;
-        keep_counters(&tx, counters)?;
-        tx.commit()?;
-        (self.tip, self.counters) = (tip, counters);
-        Ok(())
-    }
-
-    /// The file as it is, all being well.
-    pub(super) fn now(&self) -> Before {
-        let letters = self.dead.values().map(|count| count.letters).sum();
-        Before { id: self.id, tip: self.tip, counters: self.counters, letters }
     }
 
     /// Whether the write-ahead file is where others would find it. If not, what it held is saved into the main file, so that
@@ -255,18 +157,18 @@ impl Store {
             counters.rows = counters.rows.saturating_sub(left);
             counters.receipts = counters.receipts.saturating_sub(receipts::take_out_above(&tx, self.tip)?);
         }
-        let fates = insert(&tx, &mut self.dictionary, &batch.rows, self.tip, now)?;
+        let fates = rows::insert(&tx, &mut self.dictionary, &batch.rows, self.tip, now)?;
         let stored = || batch.rows.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Stored).map(|(waiting, _)| waiting);
         let added = stored().count() as u64;
         counters.rows += added;
         counters.receipts += stored().filter(|waiting| waiting.receipt().is_some()).count() as u64;
-        let moved = set_aside(&tx, batch.damaged.iter(), now)?;
+        let moved = rows::set_aside(&tx, batch.damaged.iter(), now)?;
         counters.rows = counters.rows.saturating_sub(moved);
         counters.damaged += moved;
         counters.dropped_memory += batch.dropped;
         letters::write(&tx, &batch.letters)?;
         let requeued = dead::requeue(&tx, &batch.letters.requeues, &mut counters)?;
-        counters.dropped_dead += keep_outputs(&tx, &batch.outputs)?;
+        counters.dropped_dead += outputs::keep(&tx, &batch.outputs)?;
         let dead = if batch.may_change_letters() { Some(letters::count(&tx)?) } else { None };
         if let Some(promises) = &batch.schedule {
             keep_schedule(&tx, &mut self.dictionary, promises)?;
@@ -382,131 +284,11 @@ impl Store {
     }
 }
 
-/// What the outputs have. One whose bytes were altered has nothing.
-pub(super) fn read_outputs(conn: &Connection) -> rusqlite::Result<BTreeMap<String, Output>> {
-    let mut statement = conn.prepare("SELECT name, acknowledged, crc, removed FROM output")?;
-    let outputs = statement.query_map([], |row| {
-        let acknowledged = if is_altered(row) { None } else { row.get_ref(1)?.as_blob().ok().and_then(Acknowledged::from_bytes) };
-        let removed: Option<i64> = row.get(3).unwrap_or_default();
-        let output = Output { acknowledged: acknowledged.unwrap_or_default(), removed: removed.map(Timestamp::from_nanos) };
-        // A name that is none any more is not missed: see `any_altered`.
-        Ok(row.get_ref(0)?.as_str().ok().map(|name| (name.to_owned(), output)))
-    })?;
-    outputs.filter_map(Result::transpose).collect()
-}
-
-/// Whether an output is not as it was written: then its name may be that of none, and the right one have no entry.
-pub(super) fn any_altered(conn: &Connection) -> rusqlite::Result<bool> {
-    let mut statement = conn.prepare("SELECT name, acknowledged, crc, removed FROM output")?;
-    let mut outputs = statement.query_map([], |row| Ok(is_altered(row)))?;
-    outputs.try_fold(false, |any, altered| Ok(any || altered?))
-}
-
-fn is_altered(row: &rusqlite::Row<'_>) -> bool {
-    let written = || {
-        let (name, bytes) = (row.get_ref(0).ok()?.as_str().ok()?, row.get_ref(1).ok()?.as_blob().ok()?);
-        let crc = row.get_ref(2).ok()?.as_i64().ok()?;
-        let removed: Option<i64> = row.get(3).ok()?;
-        // Before, the sum was that of the bytes alone.
-        Some([output_sum(name, bytes, removed), crc32c::crc32c(bytes)].map(i64::from).contains(&crc))
-    };
-    written() != Some(true)
-}
-
-/// CRC32C of an output: its bytes, its name, and when it was removed.
-fn output_sum(name: &str, bytes: &[u8], removed: Option<i64>) -> u32 {
-    let sum = crc32c::crc32c_append(crc32c::crc32c(bytes), name.as_bytes());
-    removed.map_or(sum, |removed| crc32c::crc32c_append(sum, &removed.to_le_bytes()))
-}
-
-/// What the file counts; none if it was altered. A file of before has no sum over it.
-pub(super) fn read_counters(conn: &Connection) -> rusqlite::Result<Option<Counters>> {
-    let count = |name| Ok::<_, rusqlite::Error>(meta(conn, name)?.unwrap_or_default() as u64);
-    let counters = Counters {
-        rows: count("rows")?,
-        dropped_memory: count("dropped_memory")?,
-        dropped_size: count("dropped_size")?,
-        damaged: count("damaged")?,
-        receipts: count("receipts")?,
-        dropped_gone: count("dropped_gone")?,
-        dropped_dead: count("dropped_dead")?,
-        requeues: count("requeues")?,
-    };
-    Ok(meta(conn, "sum")?.is_none_or(|sum| sum == counters.sum()).then_some(counters))
-}
-
 fn load(conn: &Connection) -> rusqlite::Result<(Dictionary, Counters, Position)> {
     let dictionary = Dictionary::load(conn)?;
     let counters = read_counters(conn)?.unwrap_or_default();
     let last: Option<i64> = conn.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'row'", [], |row| row.get(0)).optional()?;
     Ok((dictionary, counters, Position(last.unwrap_or_default() as u64)))
-}
-
-/// Rows whose receipt is known are left out. Positions are given here, not by the database, so that a commit that is
-/// repeated uses the same.
-fn insert(
-    tx: &Transaction<'_>,
-    dictionary: &mut Dictionary,
-    rows: &[Waiting],
-    tip: Position,
-    now: Timestamp,
-) -> rusqlite::Result<Vec<Fate>> {
-    let mut receipts = Receipts::new(tx)?;
-    let mut statement = tx.prepare("INSERT INTO row (position, series, time, layout, crc, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-    let (mut fates, mut position) = (Vec::with_capacity(rows.len()), tip.0 + 1);
-    for waiting in rows {
-        if let Some(receipt) = waiting.receipt()
-            && !receipts.keep(receipt, position, now)?
-        {
-            fates.push(Fate::Known);
-            continue;
-        }
-        let row = &waiting.row;
-        let body = encoding::encode(&row.fields);
-        let (series, layout) = dictionary.entries(tx, &row.series, Layout::of(&row.fields))?;
-        let crc = encoding::checksum(&series.1, &layout.1, row.time, &body);
-        // Signed, as SQLite then needs 4 bytes for it instead of 6.
-        statement.execute(params![position as i64, series.0, row.time.nanos(), layout.0, crc.cast_signed(), body])?;
-        fates.push(Fate::Stored);
-        position += 1;
-    }
-    Ok(fates)
-}
-
-fn set_aside<'a>(tx: &Transaction<'_>, positions: impl Iterator<Item = &'a u64>, now: Timestamp) -> rusqlite::Result<u64> {
-    let mut moved = 0;
-    for position in positions {
-        let copy = "INSERT OR REPLACE INTO damaged SELECT position, series, time, layout, crc, body, ?2 FROM row WHERE position = ?1";
-        tx.execute(copy, params![*position as i64, now.nanos()])?;
-        moved += tx.execute("DELETE FROM row WHERE position = ?1", [*position as i64])? as u64;
-    }
-    if moved > 0 {
-        bound_damaged(tx)?;
-    }
-    Ok(moved)
-}
-
-/// Keeps the newest damaged rows alone.
-pub(super) fn bound_damaged(conn: &Connection) -> rusqlite::Result<()> {
-    let keep = "DELETE FROM damaged WHERE position NOT IN (SELECT position FROM damaged ORDER BY position DESC LIMIT ?1)";
-    conn.execute(keep, [KEEP_DAMAGED]).map(drop)
-}
-
-/// Says how many dead letters went with outputs that are forgotten.
-fn keep_outputs(tx: &Transaction<'_>, outputs: &BTreeMap<String, Option<Output>>) -> rusqlite::Result<u64> {
-    let mut forgotten = 0;
-    for (name, output) in outputs {
-        let Some(output) = output else {
-            tx.execute("DELETE FROM output WHERE name = ?1", [name])?;
-            forgotten += letters::forget(tx, name)?;
-            continue;
-        };
-        let bytes = output.acknowledged.to_bytes();
-        let sql = "INSERT OR REPLACE INTO output (name, acknowledged, crc, removed) VALUES (?1, ?2, ?3, ?4)";
-        let removed = output.removed.map(Timestamp::nanos);
-        tx.execute(sql, params![name, bytes, output_sum(name, &bytes, removed), removed])?;
-    }
-    Ok(forgotten)
 }
 
 fn keep_schedule(tx: &Transaction<'_>, dictionary: &mut Dictionary, promises: &[Promise]) -> rusqlite::Result<()> {
@@ -518,28 +300,4 @@ fn keep_schedule(tx: &Transaction<'_>, dictionary: &mut Dictionary, promises: &[
         statement.execute(params![id, interval, phase, since.nanos(), until.map(Timestamp::nanos)])?;
     }
     Ok(())
-}
-
-/// Writes down what is counted, with a sum over it.
-pub(super) fn keep_counters(tx: &Connection, counters: Counters) -> rusqlite::Result<()> {
-    keep_meta(tx, "rows", counters.rows as i64)?;
-    keep_meta(tx, "dropped_memory", counters.dropped_memory as i64)?;
-    keep_meta(tx, "dropped_size", counters.dropped_size as i64)?;
-    keep_meta(tx, "damaged", counters.damaged as i64)?;
-    keep_meta(tx, "receipts", counters.receipts as i64)?;
-    keep_meta(tx, "dropped_gone", counters.dropped_gone as i64)?;
-    keep_meta(tx, "dropped_dead", counters.dropped_dead as i64)?;
-    keep_meta(tx, "requeues", counters.requeues as i64)?;
-    keep_meta(tx, "sum", counters.sum())
-}
-
-/// Writes an entry of the table `meta`.
-pub(super) fn keep_meta(tx: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
-    tx.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)", params![name, value])?;
-    Ok(())
-}
-
-/// An entry of the table `meta`.
-pub(super) fn meta(conn: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
-    conn.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
 }

@@ -5,99 +5,27 @@
 //! delivery, and a long read does not hold up a commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use super::folder::Folder;
 use super::inbox::{Batch, Inbox};
-use super::missed::Previous;
-use super::reader::Reader;
-use super::retention::{self, Facts, Steady, Step};
+use super::retention::Steady;
 use super::salvage;
+use super::shared::{Shared, held};
 use super::store::{Before, Committed, Store};
-use super::{JournalError, Position, Settings, Stats};
-use crate::clock::{Clock, Moment, Timestamp};
+use super::{JournalError, Position};
+use crate::clock::{Moment, Timestamp};
 use crate::settings::explain;
+
+mod tidy;
 
 /// The first and the longest wait between two attempts while the disk takes nothing.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 /// How often age is looked at when no row comes.
 const IDLE: Duration = Duration::from_mins(1);
-/// After this long without a loss for size, the next is told again.
-const EPISODE: Duration = Duration::from_hours(1);
-
-/// What handles, writer and reader share.
-pub(super) struct Shared {
-    /// What waits for the next commit.
-    pub(super) inbox: Mutex<Inbox>,
-    /// Wakes the writer.
-    pub(super) wake: Condvar,
-    /// The last durable row.
-    pub(super) tip: watch::Sender<Position>,
-    /// Rounds of dead letters that were requeued.
-    pub(super) requeues: watch::Sender<u64>,
-    /// What is counted, as of the last round.
-    pub(super) stats: Mutex<Stats>,
-    /// The connection for reading; none until it is needed.
-    pub(super) reader: Mutex<Option<Reader>>,
-    /// What the process before left behind, once the file was read.
-    pub(super) previous: Mutex<Option<Arc<Previous>>>,
-    /// Outputs may be unknown only because what was known of them was damaged.
-    pub(super) outputs_lost: AtomicBool,
-    /// Whether the file was read.
-    pub(super) readable: watch::Sender<bool>,
-    /// The clocks.
-    pub(super) clock: Clock,
-    /// The folder, ours while this lives, as long as it is there.
-    pub(super) folder: Folder,
-}
-
-/// A value behind a lock. A panic elsewhere leaves it whole: every change to it is a single step.
-pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    /// Nothing was looked at yet.
-    pub(super) fn new(dir: &Path, settings: Settings, clock: Clock, ring: usize) -> Self {
-        Self {
-            inbox: Mutex::new(Inbox::new(settings, ring)),
-            wake: Condvar::new(),
-            tip: watch::Sender::new(Position::default()),
-            requeues: watch::Sender::new(0),
-            stats: Mutex::default(),
-            reader: Mutex::new(None),
-            previous: Mutex::default(),
-            outputs_lost: AtomicBool::new(false),
-            readable: watch::Sender::new(false),
-            clock,
-            folder: Folder::new(dir),
-        }
-    }
-
-    /// Why nothing can be asked or promised now.
-    pub(super) fn failing(&self) -> JournalError {
-        JournalError::Failing(held(&self.stats).failing.clone().unwrap_or_else(|| JournalError::Gone.to_string()))
-    }
-
-    /// Runs a question with the reader, which is opened if need be and closed after an error.
-    pub(super) fn ask<T>(&self, question: impl FnOnce(&mut Reader) -> Result<T, JournalError>) -> Result<T, JournalError> {
-        let mut slot = held(&self.reader);
-        let mut reader = match slot.take() {
-            Some(reader) => reader,
-            None => Reader::open(&self.folder.file().ok_or_else(|| self.failing())?)?,
-        };
-        let answer = question(&mut reader);
-        if answer.is_ok() {
-            *slot = Some(reader);
-        }
-        answer
-    }
-}
 
 /// While the disk takes nothing.
 struct Failing {
@@ -348,50 +276,6 @@ impl Engine {
         self.shared.requeues.send_if_modified(|known| std::mem::replace(known, counters.requeues) != counters.requeues);
     }
 
-    /// One step of retention. Says whether there is more to do.
-    fn tidy(&mut self, now: Option<Timestamp>) -> Result<bool, JournalError> {
-        let (settings, delivered) = {
-            let inbox = held(&self.shared.inbox);
-            if !inbox.letters.refused.is_empty() {
-                // Their rows are acknowledged, but not yet copied: the next commit comes first.
-                return Ok(true);
-            }
-            let needed = inbox.outputs.values().filter(|output| output.removed.is_none());
-            (inbox.settings.clone(), retention::delivered(needed.map(|output| &output.acknowledged)))
-        };
-        let Some(store) = &mut self.store else { return Ok(false) };
-        if store.bytes()? > settings.max_size && !store.shrink()? {
-            // A reader of another process is in the way. Deleting would only make the write-ahead file longer.
-            return Ok(false);
-        }
-        let forget = retention::forget(store.counters().receipts, store.oldest_receipt()?, settings.max_size, now);
-        let forgotten = forget.map_or(Ok(0), |forget| store.forget_receipts(forget.count, forget.before))?;
-        let dropped = self.drop_letters(settings.max_size)?;
-        let Some(store) = &mut self.store else { return Ok(false) };
-        let first = store.first(&delivered)?;
-        let facts = Facts {
-            bytes: store.bytes()?,
-            max_size: settings.max_size,
-            now,
-            max_age: settings.max_age,
-            oldest_delivered: first.map(|first| first.time),
-            rows: store.counters().rows,
-        };
-        let range = first.map_or((Position(1), Position(i64::MAX as u64)), |first| first.range);
-        let any_time = Timestamp::from_nanos(i64::MAX);
-        let deleted = match retention::decide(&facts) {
-            Step::Nothing => 0,
-            Step::TooOld(limit) => store.delete(range, retention::STEP, limit.minus(Duration::from_nanos(1)), false)?,
-            Step::Delivered(count) => store.delete(range, count, any_time, false)?,
-            Step::Undelivered(count) => {
-                let lost = store.delete(range, count, any_time, true)?;
-                self.tell_loss(lost);
-                lost
-            }
-        };
-        Ok(deleted + forgotten + dropped > 0)
-    }
-
     /// From here on the file may not grow, until it is opened anew.
     #[cfg(test)]
     pub(super) fn fill_disk(&self) {
@@ -404,32 +288,6 @@ impl Engine {
         let now = self.shared.clock.now().mono;
         self.failed(Batch::default(), &JournalError::Failing("the sync failed".to_owned()), now);
     }
-
-    fn tell_loss(&mut self, rows: u64) {
-        if begins(&mut self.lost, self.shared.clock.now().mono) {
-            tracing::error!(rows, "journal is full, dropping the oldest undelivered rows");
-        }
-    }
-
-    /// Drops the dead letters that are too many, a step of them.
-    fn drop_letters(&mut self, max_size: u64) -> Result<u64, JournalError> {
-        let Some(store) = &mut self.store else { return Ok(0) };
-        let letters = store.dead().values().map(|count| count.letters).sum();
-        let over = retention::too_many_letters(letters, max_size);
-        if over == 0 {
-            return Ok(0);
-        }
-        let dropped = store.drop_letters(over)?;
-        if begins(&mut self.dropped_letters, self.shared.clock.now().mono) {
-            tracing::error!(letters, dropped, "too many dead letters, dropping the oldest");
-        }
-        Ok(dropped)
-    }
-}
-
-/// Whether a loss at `now` is the first of an episode.
-fn begins(last: &mut Option<Duration>, now: Duration) -> bool {
-    last.replace(now).is_none_or(|before| now.saturating_sub(before) > EPISODE)
 }
 
 /// A panic is an error like others: the disk may be better next time.
@@ -470,6 +328,7 @@ pub(super) fn read(shared: Arc<Shared>, mut questions: mpsc::Receiver<Question>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::journal::schema;
     use crate::journal::testing::{row, settings};
     use tokio::sync::oneshot;

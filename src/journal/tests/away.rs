@@ -118,6 +118,38 @@ async fn a_journal_that_comes_back_goes_on_above_the_one_that_took_its_place() {
 }
 
 #[tokio::test]
+async fn rows_that_an_output_lacks_in_a_journal_that_comes_back_are_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let old = open(&data, Mode::Threaded);
+    old.output("main", None).await.unwrap();
+    old.append(rows(0..5));
+    old.flush().await.unwrap();
+    old.acknowledge("main", &Acknowledged::starting_at(Position(2)));
+    old.flush().await.unwrap();
+    drop(old);
+    std::fs::rename(&data, dir.path().join("kept")).unwrap();
+
+    let journal = open(&data, Mode::Threaded);
+    journal.output("main", None).await.unwrap();
+    journal.append(rows(5..15));
+    journal.flush().await.unwrap();
+    let acknowledged = Acknowledged::starting_at(Position(10));
+    journal.acknowledge("main", &acknowledged);
+    journal.flush().await.unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(dir.path().join("kept"), &data).unwrap();
+    journal.append(rows(15..16));
+    taken(&journal, 16).await;
+    let kept: Vec<Row> =
+        all(&journal).await.into_iter().filter(|stored| !acknowledged.contains(stored.position)).map(|stored| stored.row).collect();
+    assert_eq!(kept, [rows(2..5), rows(15..16)].concat(), "what it lacks, and nothing else");
+    assert_eq!((journal.stats().rows, journal.stats().dropped_gone), (6, 10));
+    drop(journal);
+    assert_eq!(open(&data, Mode::Threaded).output("main", None).await.unwrap(), acknowledged);
+}
+
+#[tokio::test]
 async fn a_write_ahead_file_that_is_removed_costs_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path(), Mode::Threaded);
