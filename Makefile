@@ -1,5 +1,10 @@
 # Every recipe is one step that a person can run by hand.
-.PHONY: run test fuzz prove check ci bench-ping
+.PHONY: run install test test-systemd fuzz prove check ci bench-ping
+
+PREFIX ?= /usr
+DESTDIR ?=
+# What is installed; another program than a release build for who wants it.
+BINARY ?= target/release/qosd
 
 # Measures this very host; needs nothing else but iperf3, which is installed if that is allowed.
 run:
@@ -8,10 +13,26 @@ run:
 	cargo build --release
 	target/release/qosd run --config config/demo.toml
 
+# As a service, after `cargo build --release`; a config that is there stays. DESTDIR=FOLDER for packages.
+install:
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/qosd
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/qosd/dropins
+	sed 's|/usr/bin/qosd|$(PREFIX)/bin/qosd|' systemd/qosd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/qosd.service
+	install -D -m 644 systemd/qosd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/qosd.conf
+	install -D -m 644 systemd/qosd.sysctl $(DESTDIR)$(PREFIX)/lib/sysctl.d/50-qosd.conf
+	install -m 644 systemd/datagram.conf systemd/networks.conf $(DESTDIR)$(PREFIX)/share/doc/qosd/dropins
+	test -e $(DESTDIR)/etc/qosd/qosd.toml || install -D -m 644 config/qosd.toml $(DESTDIR)/etc/qosd/qosd.toml
+	test -n "$(DESTDIR)" || { systemd-sysusers qosd.conf && sysctl -q -p $(PREFIX)/lib/sysctl.d/50-qosd.conf && systemctl daemon-reload; }
+
 # Every test; those on real packets need root. Ends with the count.
 test:
 	tests/tools.sh
 	tests/run.sh
+
+# The unit as shipped, run by a real systemd in namespaces of its own; part of `make test`.
+test-systemd:
+	tests/tools.sh
+	cargo test --test net systemd
 
 # What comes from the network, a minute for each parser.
 fuzz:

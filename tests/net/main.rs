@@ -34,3 +34,4 @@ mod reload;
 mod scripted_server;
 #[path = "../it/smuggling.rs"]
 mod smuggling;
+mod systemd;

@@ -35,6 +35,11 @@ impl Namespace {
         namespace
     }
 
+    /// That of a process.
+    pub(super) fn of(pid: u32) -> Self {
+        Self(File::open(format!("/proc/{pid}/ns/net")).expect("a process has a network namespace"))
+    }
+
     /// Does something inside.
     pub(crate) fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
