@@ -1,5 +1,5 @@
 # Every recipe is one step that a person can run by hand.
-.PHONY: run install test test-systemd fuzz prove check ci bench-ping
+.PHONY: run install uninstall test test-systemd fuzz prove check ci bench-ping
 
 PREFIX ?= /usr
 DESTDIR ?=
@@ -23,6 +23,13 @@ install:
 	install -m 644 systemd/datagram.conf systemd/networks.conf $(DESTDIR)$(PREFIX)/share/doc/qosd/dropins
 	test -e $(DESTDIR)/etc/qosd/qosd.toml || install -D -m 644 config/qosd.toml $(DESTDIR)/etc/qosd/qosd.toml
 	test -n "$(DESTDIR)" || { systemd-sysusers qosd.conf && sysctl -q -p $(PREFIX)/lib/sysctl.d/50-qosd.conf && systemctl daemon-reload; }
+
+# Leaves config, journal and user.
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/qosd $(DESTDIR)$(PREFIX)/lib/systemd/system/qosd.service
+	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/qosd.conf $(DESTDIR)$(PREFIX)/lib/sysctl.d/50-qosd.conf
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/qosd
+	test -n "$(DESTDIR)" || systemctl daemon-reload
 
 # Every test; those on real packets need root. Ends with the count.
 test:
