@@ -1,7 +1,7 @@
 //! How many packets go out at once, and how exactly at their time. Pure.
 //!
 //! Few packets go out one by one, at their time: whoever sleeps is woken late, so the thread is woken a moment before and waits
-//! for the time awake, which costs 1 or 2 % of a processor at the most. Many go out in bursts some milliseconds apart, as each wake-up costs more
+//! for the time awake, which costs 2 % of a processor at the most. Many go out in bursts some milliseconds apart, as each wake-up costs more
 //! than a packet: none before its time, and a round trip is timed by the kernel's stamps and not by when it should have begun.
 //! No burst is larger than what half of the receive buffer can hold when all of it comes back at once.
 
@@ -15,8 +15,11 @@ const LONGEST_TICK: Duration = Duration::from_millis(20);
 const BUNDLE: f64 = 100.0;
 /// Packets a second up to which each goes out alone.
 const FEW: f64 = 250.0;
-/// How long before its time a packet that goes out alone is met: longer than the system takes to wake a thread as a rule.
-const EARLY: Duration = Duration::from_micros(100);
+/// The longest before its time that a packet which goes out alone is met: longer than the system takes to wake a thread, but for one in
+/// a hundred.
+const EARLY: Duration = Duration::from_micros(250);
+/// The most of a processor that waiting awake may take.
+const AWAKE: f64 = 0.02;
 /// The most packets of a burst.
 const MOST: usize = 2 * BATCH;
 /// From burst to burst when bursts are full and more is due.
@@ -36,6 +39,8 @@ pub struct Pace {
     spacing: Duration,
     /// From burst to burst; nothing if each packet goes out alone.
     tick: Duration,
+    /// How long before its time a packet that goes out alone is met.
+    early: Duration,
     /// Nothing goes out before this.
     not_before: Duration,
 }
@@ -71,6 +76,7 @@ impl Pace {
             counted: 0,
             spacing: Duration::MAX,
             tick: Duration::ZERO,
+            early: EARLY,
             not_before: Duration::ZERO,
         }
     }
@@ -86,7 +92,8 @@ impl Pace {
         self.spacing = self.spacing.min(left.spacing);
         let passed = now.saturating_sub(self.window);
         if passed >= WINDOW {
-            self.tick = tick(f64::from(self.counted) / passed.as_secs_f64(), self.spacing);
+            let rate = f64::from(self.counted) / passed.as_secs_f64();
+            (self.tick, self.early) = (tick(rate, self.spacing), early(rate));
             (self.window, self.counted, self.spacing) = (now, 0, Duration::MAX);
         }
         self.not_before = now + if left.is_left() { self.tick } else { HURRY };
@@ -94,14 +101,19 @@ impl Pace {
 
     /// When to look at what is due at `due`.
     pub fn wake(&self, due: Duration) -> Duration {
-        if self.tick.is_zero() { due.saturating_sub(EARLY).max(self.not_before) } else { due.max(self.not_before) }
+        if self.tick.is_zero() { due.saturating_sub(self.early).max(self.not_before) } else { due.max(self.not_before) }
     }
 
     /// Whether what is due at `due` is to be waited for now.
     pub fn meets(&self, now: Duration, due: Duration) -> bool {
-        let early = now.max(self.not_before)..now.saturating_add(EARLY).saturating_add(Duration::from_nanos(1));
+        let early = now.max(self.not_before)..now.saturating_add(self.early).saturating_add(Duration::from_nanos(1));
         self.tick.is_zero() && now < due && early.contains(&due)
     }
+}
+
+/// How early packets may be met at a rate of so many a second.
+fn early(rate: f64) -> Duration {
+    if rate * EARLY.as_secs_f64() <= AWAKE { EARLY } else { Duration::from_secs_f64(AWAKE / rate) }
 }
 
 /// From burst to burst at a rate of so many packets a second: often enough that each run can keep its spacing.
@@ -119,13 +131,20 @@ mod tests {
     fn few_packets_go_at_their_time() {
         let mut pace = Pace::new(425_984);
         for n in 1..1000 {
-            let now = MS * 5 * n;
+            let now = MS * 10 * n;
             let left = pace.allowance(now).unwrap();
-            let early = now.saturating_sub(EARLY);
-            assert_eq!(pace.wake(now), early);
-            assert!(pace.meets(early, now) && !pace.meets(now, now) && !pace.meets(early.saturating_sub(EARLY), now));
+            let early = pace.wake(now);
+            assert!(now - early >= EARLY / 2 && pace.meets(early, now) && !pace.meets(now, now) && !pace.meets(early - EARLY, now));
             pace.sent(now, 1, &left);
         }
+    }
+
+    #[test]
+    fn waiting_awake_costs_no_more_than_it_may() {
+        for rate in [0.5, 10.0, 80.0, 100.0, 250.0, 10_000.0] {
+            assert!(early(rate) <= EARLY && early(rate).as_secs_f64() * rate <= AWAKE + 1e-6, "{rate}");
+        }
+        assert_eq!((early(1.0), early(200.0)), (EARLY, Duration::from_micros(100)));
     }
 
     #[test]
