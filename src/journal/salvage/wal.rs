@@ -8,8 +8,10 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+
+use nix::fcntl::OFlag;
 
 use super::super::{JournalError, schema};
 use super::{beside, sound};
@@ -44,7 +46,7 @@ pub(super) fn check(path: &Path) -> Result<(), JournalError> {
 /// What [`check`] fails for.
 pub(super) fn unseen(path: &Path) -> Result<Option<Unseen>, JournalError> {
     let wal = beside(path, "-wal");
-    match File::open(&wal) {
+    match OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(&wal) {
         Ok(file) => look(BufReader::with_capacity(16 * FRAME, file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
