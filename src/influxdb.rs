@@ -18,6 +18,9 @@ mod conflict;
 pub mod line;
 pub mod settings;
 
+/// Rows that are encoded at a time. A batch in one go would take a starved host seconds, in which the writer takes no row.
+const TURN: usize = 128;
+
 /// The output that `[influxdb.NAME]` asks for.
 pub fn output(name: &str, settings: Settings) -> OutputSpec {
     OutputSpec {
@@ -49,6 +52,17 @@ impl Destination for Settings {
 impl Output for Client {
     fn encode(&self, rows: &[Stored]) -> Option<Bytes> {
         line::body(rows.iter().map(|stored| &stored.row), self.gzip())
+    }
+
+    fn encode_in_turns<'a>(&'a self, rows: &'a [Stored]) -> LocalBoxFuture<'a, Option<Bytes>> {
+        Box::pin(async move {
+            let mut body = line::Body::new(self.gzip());
+            for turn in rows.chunks(TURN) {
+                body.add(turn.iter().map(|stored| &stored.row));
+                tokio::task::yield_now().await;
+            }
+            body.finish()
+        })
     }
 
     fn send(&self, body: Bytes) -> LocalBoxFuture<'_, Verdict> {

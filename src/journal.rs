@@ -36,6 +36,11 @@
 //! kept), and what reads right goes on in a new one, positions and all. Rows that do not are counted as damaged. An output of which nothing
 //! can be read any more gets everything again: its database has each row once all the same. See `salvage`.
 //!
+//! `SQLite` takes what was altered in the write-ahead file for the end of it, and is silent about what follows. So it is looked through
+//! at the start: commits behind an altered one show that it had been durable, and are moved into a new file with everything else. What
+//! can not be told from a power cut in the middle of a commit is that the last commit was altered, or that the end was cut off:
+//! the journal then goes on from the last whole commit, what outputs had acknowledged included, and counts nothing.
+//!
 //! # When the disk fails
 //!
 //! Rows wait in a ring of 200 000, the attempt is repeated after 0.25 s to 2 s. So it is at the start, too: a folder that is

@@ -71,6 +71,11 @@ pub trait Output {
     /// The rows as one request; the same rows give the same bytes. None if there is nothing to send in them.
     fn encode(&self, rows: &[Stored]) -> Option<Bytes>;
 
+    /// As [`Output::encode`], with a turn for the rest of the thread now and then: a large request holds up nothing else.
+    fn encode_in_turns<'a>(&'a self, rows: &'a [Stored]) -> LocalBoxFuture<'a, Option<Bytes>> {
+        Box::pin(std::future::ready(self.encode(rows)))
+    }
+
     /// Sends a request and judges the answer. Ends within the output's time-out, whatever the other side does.
     fn send(&self, body: Bytes) -> LocalBoxFuture<'_, Verdict>;
 }

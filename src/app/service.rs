@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix::{AsyncContext, Context};
 use actix_rt::System;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -35,6 +36,8 @@ const DRAIN: Duration = Duration::from_millis(1200);
 const START: Duration = Duration::from_secs(5);
 /// How long qosd waits for the wall clock to be set.
 const CLOCK_WAIT: Duration = Duration::from_mins(1);
+/// The most descriptors that are asked for.
+const DESCRIPTORS: u64 = 65_536;
 /// How often systemd's status line is renewed.
 const STATUS_LINE: Duration = Duration::from_secs(10);
 /// Turns on what tests need: faults by the state socket. Its value may shorten the time after which an actor is healthy.
@@ -82,6 +85,7 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     let telemetry = Telemetry::start(&config.log, &options.env).ok();
     install_panic_hook();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), agent = config.agent.name, config = %options.config.display(), "qosd starts");
+    allow_descriptors();
     let clock = Clock::system();
     if !clock_is_set(&clock, &mut signals).await {
         return Ok(Ended::Asked);
@@ -121,6 +125,13 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     // Cancelled, as was asked for; its file goes with it.
     let _ = socket.await;
     Ok(ended)
+}
+
+/// As many descriptors as this host allows: the usual limit is low for the sake of programs that use select(2).
+fn allow_descriptors() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    // What cannot be raised is enough, or whoever lacks one says so.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(DESCRIPTORS)), hard);
 }
 
 /// Waits for the wall clock to be set, but not for ever: then rows say that it was not. False if qosd is to stop.

@@ -47,21 +47,45 @@ pub fn line(row: &Row) -> Option<String> {
 
 /// The body of a write request: the same rows always give the same bytes. None if no row has anything to send.
 pub fn body<'a>(rows: impl IntoIterator<Item = &'a Row>, gzip: bool) -> Option<Bytes> {
-    let mut text = String::new();
-    for line in rows.into_iter().filter_map(line) {
-        text.push_str(&line);
-        text.push('\n');
-    }
-    if text.is_empty() {
-        return None;
-    }
-    Some(if gzip { compress(text.as_bytes()) } else { text.into() })
+    let mut body = Body::new(gzip);
+    body.add(rows);
+    body.finish()
 }
 
-fn compress(plain: &[u8]) -> Bytes {
-    // The encoder's header carries no time unless it is given one, so the bytes depend on the text alone.
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(plain).and_then(|()| encoder.finish()).expect("writing into memory cannot fail").into()
+/// The body of a write request in the making: however its rows are sliced, the text is that of [`body`].
+pub struct Body {
+    text: String,
+    compressed: Option<GzEncoder<Vec<u8>>>,
+    is_empty: bool,
+}
+
+impl Body {
+    /// Without a row.
+    pub fn new(gzip: bool) -> Self {
+        // The encoder's header carries no time unless it is given one, so the bytes depend on the rows alone.
+        let compressed = gzip.then(|| GzEncoder::new(Vec::new(), Compression::default()));
+        Self { text: String::new(), compressed, is_empty: true }
+    }
+
+    /// Adds rows at the end.
+    pub fn add<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) {
+        for line in rows.into_iter().filter_map(line) {
+            self.text.push_str(&line);
+            self.text.push('\n');
+        }
+        self.is_empty &= self.text.is_empty();
+        if let Some(encoder) = &mut self.compressed {
+            encoder.write_all(self.text.as_bytes()).expect("writing into memory cannot fail");
+            self.text.clear();
+        }
+    }
+
+    /// None if no row had anything to send.
+    pub fn finish(self) -> Option<Bytes> {
+        let Self { text, compressed, is_empty } = self;
+        let bytes = || compressed.map_or(text.into(), |encoder| encoder.finish().expect("writing into memory cannot fail").into());
+        (!is_empty).then(bytes)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]

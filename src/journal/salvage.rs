@@ -22,6 +22,7 @@ mod harvest;
 pub(super) mod sound;
 #[cfg(test)]
 mod tests;
+mod wal;
 
 /// Renamed files that are kept.
 const KEPT: usize = 3;
@@ -29,13 +30,16 @@ const KEPT: usize = 3;
 const NEW: &str = ".new";
 const WHOLE: &str = ".salvaged";
 const COPY: &str = ".copy";
+/// Ends the name of a copy with what a damaged write-ahead file still holds.
+const LAID_OVER: &str = ".laid-over";
 /// First byte of a page with rows.
 const LEAF: u8 = 0x0d;
 
 /// Opens the file at the start of the process.
 pub(super) fn open(path: &Path, max_size: u64, now: Timestamp) -> Result<Store, JournalError> {
     finish(path, now)?;
-    match sound::header(path).and_then(|()| Store::open(path, max_size)).and_then(|store| looked(store, path, Look::Start)) {
+    let opened = trusted(path).and_then(|()| Store::open(path, max_size));
+    match opened.and_then(|store| looked(store, path, Look::Start)) {
         Err(error) if sound::is_damage(&error) => {
             salvage(path, None, &error, now)?;
             Store::open(path, max_size)
@@ -47,7 +51,7 @@ pub(super) fn open(path: &Path, max_size: u64, now: Timestamp) -> Result<Store, 
 /// Opens the file after a failure, see [`Store::reopen`]. On a sign of damage all of it is looked through.
 pub(super) fn reopen(path: &Path, max_size: u64, before: &Before, suspect: bool, now: Timestamp) -> Result<Store, JournalError> {
     finish(path, now)?;
-    let opened = sound::header(path).and_then(|()| Store::reopen(path, max_size, before));
+    let opened = trusted(path).and_then(|()| Store::reopen(path, max_size, before));
     match opened.and_then(|store| if suspect { looked(store, path, Look::Whole) } else { Ok(store) }) {
         Err(error) if sound::is_damage(&error) => {
             salvage(path, Some(before.tip), &error, now)?;
@@ -73,6 +77,12 @@ pub(super) fn make_way(path: &Path, now: Timestamp) -> Result<(), JournalError> 
     Ok(())
 }
 
+/// Looks at what `SQLite` itself would not tell.
+fn trusted(path: &Path) -> Result<(), JournalError> {
+    sound::header(path)?;
+    wal::check(path)
+}
+
 fn looked(store: Store, path: &Path, look: Look) -> Result<Store, JournalError> {
     match store.check(path, look) {
         Ok(()) => Ok(store),
@@ -87,11 +97,11 @@ fn looked(store: Store, path: &Path, look: Look) -> Result<Store, JournalError> 
 /// Moves what reads right into a new file, which takes the place of the damaged one. Rows behind `upto` still wait in memory.
 fn salvage(path: &Path, upto: Option<Position>, why: &JournalError, now: Timestamp) -> Result<(), JournalError> {
     let new = beside(path, NEW);
-    [NEW, COPY].iter().try_for_each(|ending| remove(&beside(path, ending)))?;
+    [NEW, COPY, LAID_OVER].iter().try_for_each(|ending| remove(&beside(path, ending)))?;
     // Room for the new one.
     prune(path, KEPT - 1);
     let found = fill(path, &new, upto, now);
-    remove(&beside(path, COPY))?;
+    [COPY, LAID_OVER].iter().try_for_each(|ending| remove(&beside(path, ending)))?;
     let found = found?;
     rename(&new, &beside(path, WHOLE))?;
     let kept = finish(path, now)?.unwrap_or_default();
@@ -108,6 +118,14 @@ fn fill(path: &Path, new: &Path, upto: Option<Position>, now: Timestamp) -> Resu
     let tx = conn.transaction().map_err(failed("making a new file"))?;
     let mut harvest = Harvest::new(&tx, upto, now).map_err(failed("making a new file"))?;
     let moving = failed("moving rows into a new file");
+    let laid_over = beside(path, LAID_OVER);
+    let path = match wal::unseen(path)? {
+        Some(unseen) => {
+            unseen.lay_over(path, &laid_over).map_err(io)?;
+            &laid_over
+        }
+        None => path,
+    };
     if let Some((source, mut reader)) = doubted(path)? {
         harvest.take(&source, &mut reader).map_err(&moving)?;
     }

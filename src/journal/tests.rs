@@ -13,6 +13,7 @@ use super::*;
 mod away;
 mod letters;
 mod model;
+mod places;
 mod receipts;
 
 const EPOCH: i64 = 1_700_000_000_000_000_000;

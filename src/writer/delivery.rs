@@ -147,7 +147,10 @@ impl Delivery {
         match self.found(lane, &reading).await {
             Ok(rows) => {
                 let (positions, rows) = reading.part.of(rows);
-                let body = rows.and_then(|rows| self.output.encode(&rows));
+                let body = match rows {
+                    Some(rows) => self.output.encode_in_turns(&rows).await,
+                    None => None,
+                };
                 self.lanes.outbox(lane).loaded(self.parts.clock.now().mono, reading, positions, body);
             }
             Err(error) => {

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use qosd::clock::{Clock, Timestamp};
 use qosd::influxdb::{Api, Client, Settings, line};
+use qosd::journal::{Position, Stored};
 use qosd::measurement::{Field, Fields, Row, Series};
 use qosd::secret::Secret;
-use qosd::writer::Verdict;
+use qosd::writer::{Output, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::scripted_server::{Reply, ScriptedServer};
@@ -41,6 +42,40 @@ fn rows() -> Vec<Row> {
         Row { series: Series::new("m", [("target", "a b")]), time: Timestamp::from_nanos(n), fields }
     };
     (1..=3).map(row).collect()
+}
+
+/// The writer's thread takes rows and answers its supervisor also while a large request is made on a starved host.
+#[tokio::test]
+async fn a_large_request_is_made_in_turns_with_whatever_else_the_thread_has_to_do() {
+    let stored = |n: usize| Stored { position: Position(n as u64), row: rows().swap_remove(n % 3) };
+    let rows: Vec<_> = (0..5_000).map(stored).collect();
+    for gzip in [false, true] {
+        let client = client(&Settings { gzip, ..settings("http://127.0.0.1:1") });
+        let mut turns = 0;
+        let others = async {
+            loop {
+                turns += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        let made = tokio::select! {
+            biased;
+            made = client.encode_in_turns(&rows) => made,
+            never = others => never,
+        };
+        assert!(turns > 20, "{turns}");
+        let text = line::body(rows.iter().map(|stored| &stored.row), false).unwrap();
+        let bytes = made.unwrap();
+        let mut read = Vec::new();
+        if gzip {
+            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut read).unwrap();
+        } else {
+            read.extend_from_slice(&bytes);
+        }
+        assert_eq!(read, text);
+        assert_eq!(client.encode_in_turns(&rows).await, Some(bytes), "each time the same");
+        assert_eq!(client.encode_in_turns(&[]).await, None);
+    }
 }
 
 fn body(settings: &Settings) -> bytes::Bytes {

@@ -10,6 +10,7 @@ pub(crate) mod http;
 pub(crate) mod influx;
 pub(crate) mod line;
 pub(crate) mod machine;
+pub(crate) mod memory;
 pub(crate) mod net;
 pub(crate) mod oracle;
 pub(crate) mod power;

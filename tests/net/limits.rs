@@ -111,6 +111,19 @@ fn without_descriptors_ping_goes_on_and_the_others_say_why_not() {
     running.stop();
 }
 
+/// (R1)
+#[test]
+fn a_soft_limit_of_32_descriptors_is_raised_at_the_start() {
+    let namespace = Namespace::new();
+    let (home, _server, _programs) = home(&namespace);
+    let home = home.with_descriptors("32:");
+    let running = home.start_in(&namespace);
+    for (kind, result) in [("ping", "ok"), ("http", "ok"), ("iperf3", "tool_error")] {
+        row(&home, kind, 0, result, "");
+    }
+    running.stop();
+}
+
 /// (R2)
 #[test]
 fn without_processes_only_iperf3_cannot_be_run() {

@@ -5,6 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "these tests run in real time")]
 
+mod backlog;
 mod bed;
 mod bed_itself;
 mod clock;
@@ -34,4 +35,5 @@ mod reload;
 mod scripted_server;
 #[path = "../it/smuggling.rs"]
 mod smuggling;
+mod soak;
 mod systemd;

@@ -11,6 +11,8 @@ use crate::journal::{Journal, Mode, Receipt, Settings, Stored, folder};
 use crate::measurement::Row;
 use crate::probe::schedule::Schedule;
 
+mod wal;
+
 const EPOCH: i64 = 1_700_000_000_000_000_000;
 /// Rows in the journal that is damaged.
 const ROWS: i64 = 60;
@@ -68,7 +70,7 @@ fn put(dir: &Path, files: &[Vec<u8>; 2]) {
 }
 
 /// What became of the rows of a journal with these files.
-fn outcome(files: &[Vec<u8>; 2], is_known: bool) -> Result<u64, String> {
+fn outcome(files: &[Vec<u8>; 2], is_known: bool, delivered: u64) -> Result<u64, String> {
     let dir = scratch();
     put(dir.path(), files);
     // A delivered row whose time is altered to long ago may go, and is no loss.
@@ -90,7 +92,7 @@ fn outcome(files: &[Vec<u8>; 2], is_known: bool) -> Result<u64, String> {
     if times.len() != kept.len() {
         return Err("a row is there twice".to_owned());
     }
-    let passed = |stored: &&Stored| acknowledged.contains(stored.position) && stored.row.time.nanos() - EPOCH >= DELIVERED as i64;
+    let passed = |stored: &&Stored| acknowledged.contains(stored.position) && stored.row.time.nanos() - EPOCH >= delivered as i64;
     if let Some(passed) = kept.iter().chain([fresh]).find(passed) {
         return Err(format!("never delivered: {passed:?}"));
     }
@@ -149,7 +151,7 @@ fn whichever_byte_is_altered_no_row_is_and_each_is_there_or_counted() {
     let results = each(&places, |place| {
         let mut files = files.clone();
         files[0][*place] ^= [0xff, 0x01, 0x80, 0x10][place % 4];
-        outcome(&files, true)
+        outcome(&files, true, DELIVERED)
     });
     let lost: u64 = results.iter().filter_map(|(_, result)| result.as_ref().ok()).sum();
     println!("{} bytes altered, {:.2} rows lost a byte", places.len(), lost as f64 / places.len() as f64);
@@ -166,7 +168,7 @@ fn wherever_the_file_is_cut_each_row_is_there_or_counted() {
         let mut files = files.clone();
         files[0].truncate(*length);
         // How many there were stands in the pages of two small tables; the first of them is the sixth.
-        outcome(&files, *length >= 6 * schema::PAGE as usize)
+        outcome(&files, *length >= 6 * schema::PAGE as usize, DELIVERED)
     });
     println!("cut at {} lengths", lengths.len());
     judge(&lengths, results);

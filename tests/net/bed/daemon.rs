@@ -1,8 +1,10 @@
 //! qosd itself: a folder with its config and journal, the running service, and its rows.
 
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::thread;
@@ -13,6 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::memory::Memory;
 use super::net::Namespace;
 use super::process::Process;
 use super::rows::Exported;
@@ -38,6 +41,8 @@ pub(crate) struct Home {
     ready_within: Duration,
     /// What covers which path for qosd.
     covers: Option<(PathBuf, PathBuf)>,
+    /// What limits the service has from its first instruction on: a command that ends in becoming it.
+    limits: Vec<OsString>,
 }
 
 /// Who qosd runs as.
@@ -65,6 +70,7 @@ impl Home {
             programs: tools(),
             environment: Vec::new(),
             ready_within: READY_WITHIN,
+            limits: Vec::new(),
         };
         // The journal is read with a config of its own, as that of the service may be broken on purpose.
         home.file("reader.toml", &home.agent());
@@ -107,6 +113,19 @@ impl Home {
     /// The service may take so long until it is ready.
     pub(crate) fn ready_within(mut self, limit: Duration) -> Self {
         self.ready_within = limit;
+        self
+    }
+
+    /// The service has no more memory than this, and is the first to be killed for it.
+    pub(crate) fn within(mut self, memory: &Memory) -> Self {
+        let enter = ["/bin/sh", "-c", "echo 1000 > /proc/self/oom_score_adj && echo $$ > \"$0\" && exec \"$@\""].map(OsString::from);
+        self.limits = enter.into_iter().chain([memory.door().into()]).collect();
+        self
+    }
+
+    /// The service may have so many descriptors open, soft and hard limit as prlimit(1) writes them.
+    pub(crate) fn with_descriptors(mut self, most: &str) -> Self {
+        self.limits = vec!["/usr/bin/prlimit".into(), format!("--nofile={most}").into(), "--".into()];
         self
     }
 
@@ -201,7 +220,7 @@ impl Home {
         let _ = fs::remove_file(&path);
         let notify = UnixDatagram::bind(&path).expect("the folder is ours");
         fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("the socket is ours");
-        let mut command = self.program();
+        let mut command = self.service();
         command.arg("run").arg("--config").arg(self.dir.path().join("qosd.toml")).env("NOTIFY_SOCKET", &path);
         command.envs(self.environment.iter().cloned());
         let started = Instant::now();
@@ -219,6 +238,16 @@ impl Home {
                 command
             }
         };
+        command.env_clear().env("PATH", &self.programs).current_dir("/");
+        command
+    }
+
+    /// The program within its limits.
+    fn service(&self) -> Command {
+        let program = self.program();
+        let Some((first, rest)) = self.limits.split_first() else { return program };
+        let mut command = Command::new(first);
+        command.args(rest).arg(program.get_program()).args(program.get_args());
         command.env_clear().env("PATH", &self.programs).current_dir("/");
         command
     }
@@ -300,6 +329,12 @@ impl Running {
     pub(crate) fn stop(mut self) {
         let (status, _) = self.terminate();
         assert!(status.success(), "SIGTERM ended it with {status}; it wrote:\n{}", self.process.log());
+    }
+
+    /// Waits until somebody else has killed it.
+    pub(crate) fn killed(mut self) {
+        let (status, _) = self.process.ended(Instant::now(), READY_WITHIN);
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "it wrote:\n{}", self.process.log());
     }
 
     /// SIGKILL.

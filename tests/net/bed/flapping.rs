@@ -212,7 +212,7 @@ fn serve(connection: &TcpStream, shared: &Shared) {
 }
 
 /// The body of the next request; none when there is none any more. Half a body is none.
-fn request(reader: &mut impl BufRead) -> Option<String> {
+pub(crate) fn request(reader: &mut impl BufRead) -> Option<String> {
     let mut length = 0;
     loop {
         let mut line = String::new();

@@ -93,6 +93,12 @@ fn a_disk_that_cannot_be_written_costs_no_row() {
     survives("pwrite64", "error=EIO");
 }
 
+/// (S14)
+#[test]
+fn a_quota_that_is_used_up_costs_no_row() {
+    survives("pwrite64,fallocate,ftruncate", "error=EDQUOT");
+}
+
 /// (S4)
 #[test]
 fn a_disk_that_cannot_be_read_costs_no_row() {
