@@ -1,5 +1,5 @@
 # Every recipe is one step that a person can run by hand.
-.PHONY: run install uninstall test test-systemd fuzz prove check ci bench-ping
+.PHONY: run install uninstall test test-systemd fuzz prove check ci bench-ping bench-journal
 
 PREFIX ?= /usr
 DESTDIR ?=
@@ -60,6 +60,10 @@ check:
 # How true pings are and what they cost, beside other programs; half an hour, needs root.
 bench-ping:
 	benches/ping.sh
+
+# What the journal takes and costs, and how fast a backlog reaches a real InfluxDB; a quarter of an hour, needs root.
+bench-journal:
+	benches/journal.sh
 
 # Everything that must hold before a merge.
 ci:

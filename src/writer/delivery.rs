@@ -1,8 +1,12 @@
 //! Carries out what one output's [outboxes](super::lanes) decide: reads the journal, sends, acknowledges, buries, tells.
+//!
+//! While a batch is on its way, the next one of a backlog is read and encoded, so that the server need not wait for us.
 
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::future::join;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -10,7 +14,7 @@ use super::lanes::{Lane, Lanes};
 use super::outbox::{Counters, Event, Limits, Outbox, Reading, Step};
 use super::part::FieldName;
 use super::status::OutputStatus;
-use super::{Output, OutputSpec, WriterParts};
+use super::{Output, OutputSpec, Verdict, WriterParts};
 use crate::backoff::Backoff;
 use crate::clock::{Moment, millis};
 use crate::journal::acknowledged::Acknowledged;
@@ -32,7 +36,8 @@ pub(super) async fn deliver(spec: Rc<OutputSpec>, parts: WriterParts) {
     let lanes = Lanes::new(Outbox::new(acknowledged, limits));
     let (tip, requeues) = (parts.journal.tip(), parts.journal.requeues());
     let look_at = Some(Duration::ZERO);
-    Delivery { spec, parts, output, limits, lanes, tip, requeues, look_at, damaged: Vec::new(), before }.run().await;
+    let (damaged, prepared) = (Vec::new(), None);
+    Delivery { spec, parts, output, limits, lanes, tip, requeues, look_at, damaged, prepared, before }.run().await;
 }
 
 /// The output, as soon as it can be made: a bad token file may be put right by the next reload, missing certificates by hand.
@@ -86,8 +91,17 @@ struct Delivery {
     look_at: Option<Duration>,
     /// Letters of the round that were altered in the file.
     damaged: Vec<DeadLetter>,
+    /// The next batch of the backlog, if it is known. Not kept over a failure: an outage may be long.
+    prepared: Option<Prepared>,
     /// What was counted before this delivery began.
     before: OutputStatus,
+}
+
+/// What was read and encoded.
+struct Prepared {
+    reading: Reading,
+    positions: Vec<Position>,
+    body: Option<Bytes>,
 }
 
 impl Delivery {
@@ -103,10 +117,7 @@ impl Delivery {
             self.publish();
             match step {
                 Step::Read(reading) => self.read(lane, reading).await,
-                Step::Post { body, .. } => {
-                    let verdict = self.output.send(body).await;
-                    self.lanes.outbox(lane).answered(self.parts.clock.now().mono, (self.parts.random)(), verdict);
-                }
+                Step::Post { body, .. } => self.post(lane, body).await,
                 Step::Wait(until) => self.wait(until).await,
                 Step::Idle => self.wait(Duration::MAX).await,
             }
@@ -143,14 +154,44 @@ impl Delivery {
         Ok(())
     }
 
+    /// Sends a batch, and prepares the next one meanwhile.
+    async fn post(&mut self, lane: Lane, body: Bytes) {
+        let ahead = if lane == Lane::Rows { self.lanes.rows().ahead() } else { None };
+        drop(self.prepared.take_if(|prepared| lane == Lane::Rows && Some(&prepared.reading) != ahead.as_ref()));
+        let missing = ahead.filter(|_| self.prepared.is_none());
+        // The request goes first: what is polled first has it on its way before anything is encoded.
+        let (verdict, prepared) = join(self.output.send(body), self.prepare(missing)).await;
+        self.prepared = prepared.or(self.prepared.take()).filter(|_| verdict == Verdict::Accepted);
+        self.lanes.outbox(lane).answered(self.parts.clock.now().mono, (self.parts.random)(), verdict);
+    }
+
+    /// Reads and encodes a batch of rows. One that cannot be read now is read when it is asked for.
+    async fn prepare(&self, reading: Option<Reading>) -> Option<Prepared> {
+        let reading = reading?;
+        let rows = self.parts.journal.read(reading.after, reading.upto, reading.limit).await.ok()?;
+        Some(self.encoded(reading, rows).await)
+    }
+
+    async fn encoded(&self, reading: Reading, rows: Vec<Stored>) -> Prepared {
+        let (positions, rows) = reading.part.of(rows);
+        let body = match rows {
+            Some(rows) => self.output.encode_in_turns(&rows).await,
+            None => None,
+        };
+        Prepared { reading, positions, body }
+    }
+
     async fn read(&mut self, lane: Lane, reading: Reading) {
-        match self.found(lane, &reading).await {
-            Ok(rows) => {
-                let (positions, rows) = reading.part.of(rows);
-                let body = match rows {
-                    Some(rows) => self.output.encode_in_turns(&rows).await,
-                    None => None,
-                };
+        let prepared = self.prepared.take_if(|prepared| lane == Lane::Rows && prepared.reading == reading);
+        let found = match prepared {
+            Some(prepared) => Ok(prepared),
+            None => match self.found(lane, &reading).await {
+                Ok(rows) => Ok(self.encoded(reading, rows).await),
+                Err(error) => Err(error),
+            },
+        };
+        match found {
+            Ok(Prepared { reading, positions, body }) => {
                 self.lanes.outbox(lane).loaded(self.parts.clock.now().mono, reading, positions, body);
             }
             Err(error) => {

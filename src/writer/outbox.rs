@@ -22,6 +22,7 @@ use crate::journal::acknowledged::Acknowledged;
 use crate::journal::{DeadLetter, Position};
 pub use step::{Counters, Event, Limits, Reading, Step};
 
+mod ahead;
 mod step;
 
 /// After a batch was too large: so many accepted ones until twice its size is tried.

@@ -39,12 +39,17 @@ struct Fake {
     stored: Arc<Mutex<BTreeMap<i64, usize>>>,
     largest: Arc<AtomicUsize>,
     connects: Arc<AtomicUsize>,
+    /// Requests that are on their way.
+    busy: Arc<AtomicUsize>,
+    /// Batches that were encoded while one was on its way.
+    ahead: Arc<AtomicUsize>,
 }
 
 impl Fake {
     fn new() -> Self {
         let mood = Arc::new(Mutex::new(Mood::Well));
-        Self { settings: 0, mood, stored: Arc::default(), largest: Arc::default(), connects: Arc::default() }
+        let (stored, largest, connects, busy, ahead) = Default::default();
+        Self { settings: 0, mood, stored, largest, connects, busy, ahead }
     }
 
     fn is(&self, mood: Mood) {
@@ -83,6 +88,7 @@ impl Destination for Fake {
 impl Output for Fake {
     fn encode(&self, rows: &[Stored]) -> Option<Bytes> {
         self.largest.fetch_max(rows.len(), Ordering::Relaxed);
+        self.ahead.fetch_add(self.busy.load(Ordering::Relaxed), Ordering::Relaxed);
         let times: Vec<String> = rows.iter().map(|stored| stored.row.time.nanos().to_string()).collect();
         (!times.is_empty()).then(|| times.join(" ").into())
     }
@@ -98,7 +104,11 @@ impl Output for Fake {
                     let status = reqwest::StatusCode::from_u16(status).unwrap();
                     return answer::judge(status, &reqwest::header::HeaderMap::new(), b"", Timestamp::default(), &[]);
                 }
-                Mood::Well => sleep(Duration::from_millis(5)).await,
+                Mood::Well => {
+                    self.busy.fetch_add(1, Ordering::Relaxed);
+                    sleep(Duration::from_millis(5)).await;
+                    self.busy.fetch_sub(1, Ordering::Relaxed);
+                }
             }
             for time in std::str::from_utf8(&body).unwrap().split(' ') {
                 *self.stored.lock().unwrap().entry(time.parse().unwrap()).or_default() += 1;
@@ -208,6 +218,22 @@ async fn six_hours_without_the_database_lose_nothing() {
     assert_eq!(fake.times(), all(24 * 60));
     let status = bench.parts.statuses.get("main").unwrap();
     assert_eq!((status.pending, status.delivered, status.last_error, status.since), (0, 24 * 60, None, None));
+}
+
+#[actix::test]
+async fn the_next_batch_of_a_backlog_is_ready_when_the_one_before_it_is_accepted() {
+    let fake = Fake::new();
+    let bench = Bench::new(vec![fake.spec("main")]);
+    fake.is(Mood::Away);
+    bench.send(1..=1000);
+    bench.start();
+    sleep(seconds(600)).await;
+    assert!(fake.times().is_empty());
+    fake.is(Mood::Well);
+    sleep(seconds(120)).await;
+    assert_eq!(fake.times(), all(1000));
+    assert!(fake.stored.lock().unwrap().values().all(|count| *count == 1), "sent once");
+    assert_eq!(fake.ahead.load(Ordering::Relaxed), 9, "all but the newest batch, which goes first");
 }
 
 #[actix::test]

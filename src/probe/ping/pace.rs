@@ -134,7 +134,8 @@ mod tests {
             let now = MS * 10 * n;
             let left = pace.allowance(now).unwrap();
             let early = pace.wake(now);
-            assert!(now - early >= EARLY / 2 && pace.meets(early, now) && !pace.meets(now, now) && !pace.meets(early - EARLY, now));
+            assert!(early <= now.saturating_sub(EARLY / 2) && pace.meets(early, now));
+            assert!(!pace.meets(now, now) && !pace.meets(early.saturating_sub(EARLY), now));
             pace.sent(now, 1, &left);
         }
     }
