@@ -187,6 +187,7 @@ mod tests {
         assert_eq!(Secret::read(&path).unwrap().expose(), CANARY);
     }
 
+    /// (S10)
     #[test]
     fn a_file_that_others_can_read_is_refused_with_the_fix() {
         for mode in [0o644, 0o602, 0o601] {

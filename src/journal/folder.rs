@@ -200,6 +200,7 @@ mod tests {
         assert_eq!((mode(dir.path()), mode(&owned.file)), (0o777, 0o600));
     }
 
+    /// (S10)
     #[test]
     fn folder_and_files_are_private_also_if_they_were_not() {
         let dir = tempfile::tempdir().unwrap();

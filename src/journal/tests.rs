@@ -89,6 +89,7 @@ async fn the_tip_moves_without_anybody_asking() {
     assert_eq!(*tip.wait_for(|tip| tip.0 > 0).await.unwrap(), Position(3));
 }
 
+/// (P8)
 #[test]
 fn a_second_qosd_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -97,6 +98,7 @@ fn a_second_qosd_is_refused() {
     assert!(refused.to_string().ends_with("journal.sqlite3 is in use by another qosd"), "{refused}");
 }
 
+/// (P12)
 #[test]
 fn a_journal_of_a_later_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -164,6 +166,7 @@ async fn delivered_rows_go_by_age_and_others_stay() {
     assert_eq!(journal.output("main", None).await.unwrap(), acknowledged, "a removed output keeps its position");
 }
 
+/// (S11)
 #[tokio::test]
 async fn at_the_cap_delivered_rows_go_first_then_undelivered_ones_counted() {
     let dir = tempfile::tempdir().unwrap();

@@ -130,22 +130,23 @@ impl<'a> Harvest<'a> {
     }
 
     fn rows(&mut self, source: &Connection, reader: &mut Reader) -> rusqlite::Result<()> {
-        if std::mem::take(&mut self.gaps) == [EVERYWHERE] {
-            // Without limits, so that a place that makes no sense does not end it.
-            let Some(above) = self.walk(source, reader, &format!("{COLUMNS} ORDER BY position"), None)? else { return Ok(()) };
-            let below = self.walk(source, reader, &format!("{COLUMNS} ORDER BY position DESC"), None)?;
-            let above = above.map_or(1, |last| last.saturating_add(1));
-            match below.flatten().or(self.sequence.map(|last| last + 1)) {
-                Some(below) => self.between(source, reader, (above, below - 1))?,
-                None => self.gaps.push((above, BEYOND)),
-            }
+        let gaps = std::mem::take(&mut self.gaps);
+        if gaps != [EVERYWHERE] {
+            return self.between(source, reader, gaps);
+        }
+        // Without limits, so that a place that makes no sense does not end it.
+        let Some(above) = self.walk(source, reader, &format!("{COLUMNS} ORDER BY position"), None)? else { return Ok(()) };
+        let below = self.walk(source, reader, &format!("{COLUMNS} ORDER BY position DESC"), None)?;
+        let above = above.map_or(1, |last| last.saturating_add(1));
+        match below.flatten().or(self.sequence.map(|last| last + 1)) {
+            Some(below) => self.between(source, reader, vec![(above, below - 1)])?,
+            None => self.gaps.push((above, BEYOND)),
         }
         Ok(())
     }
 
     /// In halves, around what can not be read.
-    fn between(&mut self, source: &Connection, reader: &mut Reader, range: (i64, i64)) -> rusqlite::Result<()> {
-        let mut open = vec![range];
+    fn between(&mut self, source: &Connection, reader: &mut Reader, mut open: Vec<(i64, i64)>) -> rusqlite::Result<()> {
         let mut attempts = 0;
         while let Some((from, to)) = open.pop() {
             if from > to {

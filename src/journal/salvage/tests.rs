@@ -141,6 +141,7 @@ fn judge(places: &[usize], results: Vec<(usize, Result<u64, String>)>) {
     assert!(failed.is_empty(), "{told:#?}");
 }
 
+/// (S5)
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures are of interest")]
 fn whichever_byte_is_altered_no_row_is_and_each_is_there_or_counted() {
@@ -158,6 +159,7 @@ fn whichever_byte_is_altered_no_row_is_and_each_is_there_or_counted() {
     judge(&places, results);
 }
 
+/// (S6)
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures are of interest")]
 fn wherever_the_file_is_cut_each_row_is_there_or_counted() {
@@ -174,6 +176,7 @@ fn wherever_the_file_is_cut_each_row_is_there_or_counted() {
     judge(&lengths, results);
 }
 
+/// (S7)
 #[test]
 fn what_is_no_journal_is_renamed_and_the_journal_goes_on() {
     type Put = fn(&Path);
@@ -264,4 +267,24 @@ fn renamed(dir: &Path) -> Vec<PathBuf> {
         paths.filter(|path| path.to_string_lossy().contains(".damaged-") && !path.to_string_lossy().ends_with("-wal")).collect();
     renamed.sort();
     renamed
+}
+
+#[test]
+fn without_the_page_that_tells_where_the_rows_are_they_are_found_all_the_same() {
+    let dir = scratch();
+    let journal = open_in(dir.path());
+    let rows = 2_000;
+    journal.append((0..rows).map(original).collect());
+    wait(journal.close()).unwrap();
+    drop(journal);
+    let path = dir.path().join(folder::FILE);
+    let root: i64 = rusqlite::Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'row'", [], |row| row.get(0))
+        .unwrap();
+    // The root of so many rows holds none itself.
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&[0xaa; 4_096], (root as u64 - 1) * schema::PAGE).unwrap();
+    let journal = open_in(dir.path());
+    assert_eq!((journal.stats().rows, journal.stats().damaged), (rows as u64, 0));
 }

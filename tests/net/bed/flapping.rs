@@ -5,7 +5,7 @@
 //! port has to be reserved: whoever else gets it while it is away keeps it from coming back.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -178,13 +178,25 @@ fn listen(address: SocketAddr, first: TcpListener, shared: &Arc<Shared>) {
             thread::sleep(LOOKS_EVERY);
             continue;
         }
-        let open: &TcpListener = listener.get_or_insert_with(|| TcpListener::bind(address).expect("the port is reserved for it"));
+        let Some(open) = listener.take().or_else(|| back(address)) else { continue };
+        let open: &TcpListener = listener.insert(open);
         socket2::SockRef::from(open).set_read_timeout(Some(LOOKS_EVERY)).expect("a socket takes a timeout");
         // An error is a time-out, or a client that is gone already.
         if let Ok((connection, _)) = open.accept() {
             let shared = Arc::clone(shared);
             thread::spawn(move || serve(&connection, &shared));
         }
+    }
+}
+
+/// The listener anew; none if a child that was forked meanwhile still holds the old one for a moment.
+fn back(address: SocketAddr) -> Option<TcpListener> {
+    match TcpListener::bind(address) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            thread::sleep(LOOKS_EVERY);
+            None
+        }
+        bound => Some(bound.expect("the port is reserved for it")),
     }
 }
 

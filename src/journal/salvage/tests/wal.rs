@@ -30,6 +30,7 @@ fn commits(wal: &[u8]) -> Vec<usize> {
     ends.map(|at| at + frame).collect()
 }
 
+/// (S5)
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures are of interest")]
 fn whichever_byte_of_the_write_ahead_file_is_altered_each_row_is_there_or_counted() {
@@ -52,6 +53,7 @@ fn whichever_byte_of_the_write_ahead_file_is_altered_each_row_is_there_or_counte
     judge(&places, results);
 }
 
+/// (S6)
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures are of interest")]
 fn wherever_the_write_ahead_file_is_cut_the_journal_goes_on_from_the_last_whole_commit() {
