@@ -65,6 +65,7 @@ fn ours(body: &str) -> usize {
     body.lines().filter(|line| line.starts_with("m,")).count()
 }
 
+/// (I4)
 #[test]
 fn one_poison_line_in_5000_is_the_only_dead_letter_and_costs_a_bounded_number_of_requests() {
     let server = ScriptedServer::start([], Reply::Judge(picky));

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, as it should")]
 #![allow(clippy::print_stdout, reason = "figures that `--nocapture` shows")]
 
+mod answers;
+mod backlog;
 mod collector;
 mod collector_abuse;
 mod collector_socket;
@@ -20,6 +22,7 @@ mod iperf3;
 mod mesh_agent;
 mod mesh_store;
 mod migrating;
+mod outages;
 mod pipeline;
 mod refused_field;
 mod responder;
