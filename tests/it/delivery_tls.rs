@@ -11,7 +11,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::daemon::Home;
 use crate::dead_letters::fill;
-use crate::http_tls::{authority, certificate};
+use crate::http_tls::{authority, certificate, named};
 use crate::scripted_server::{Reply, ScriptedServer};
 
 const ROWS: i64 = 10;
@@ -24,7 +24,7 @@ fn serve(address: SocketAddr, config: &Arc<ServerConfig>, handshake_after: Durat
 /// (I15) Each in a service of its own, all at once.
 #[test]
 fn i15_without_a_good_certificate_nothing_is_sent_and_with_one_the_rows_arrive() {
-    let (ours, other) = (authority(), authority());
+    let (ours, other) = (authority(), named("Somebody else"));
     let good = certificate(&ours, "127.0.0.1", 2060, &[]);
     let mut roots = tempfile::NamedTempFile::new().unwrap();
     roots.write_all(ours.pem().as_bytes()).unwrap();
