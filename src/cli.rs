@@ -68,6 +68,8 @@ enum Command {
 
 /// Runs a command line; the result is the exit status of the process.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // It is refused only to who wants more than he has, and nothing is less than none.
+    let _ = crate::sys::leave_no_core();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {

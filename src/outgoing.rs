@@ -88,6 +88,8 @@ pub fn told(status: StatusCode, said: &str, secrets: &[String]) -> String {
 pub fn one_line(text: &str, secrets: &[String]) -> String {
     let mut line: String = redact(text, secrets).split_whitespace().collect::<Vec<_>>().join(" ");
     line.retain(|c| !c.is_control());
+    // Without what stood between its parts, a secret may be whole again.
+    let mut line = redact(&line, secrets);
     if let Some((end, _)) = line.char_indices().nth(LONGEST_REASON) {
         line.truncate(end);
         line.push('…');

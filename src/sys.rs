@@ -260,6 +260,11 @@ fn lower(resource: Resource, limit: u64) -> nix::Result<()> {
     setrlimit(resource, limit.min(soft), limit.min(hard))
 }
 
+/// Has this process, and all that it starts, leave no core file: its memory holds secrets.
+pub fn leave_no_core() -> nix::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)
+}
+
 /// Has the threads take memory from two places, so that what one has freed another can have. By default glibc gives nearly each
 /// thread a place of its own, and what the reading of a large config took is kept for the thread that read it, for good.
 ///

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::one_line::one_line;
+
 /// Lines that wait for the one thread that writes them.
 pub(super) struct Queue {
     most: usize,
@@ -40,29 +42,35 @@ impl Queue {
         }
     }
 
-    /// Writes line after line, for ever.
-    pub(super) fn write_to(&self, mut log: impl Write) {
+    /// Writes line after line, for ever. `between` is called after each, and a while after the last for as long as it says so.
+    pub(super) fn write_to(&self, mut log: impl Write, mut between: impl FnMut() -> Option<Duration>) {
+        let mut patience = None;
         loop {
-            let line = self.next();
-            if log.write_all(&line).is_ok()
+            if let Some(line) = self.next(patience)
+                && log.write_all(&line).is_ok()
                 && let Some(lines) = self.caught_up()
             {
                 tracing::warn!(lines, "log lines were lost, as nobody took them");
             }
+            patience = between();
         }
     }
 
-    fn next(&self) -> Vec<u8> {
+    /// The next line; none if there is none for this long.
+    fn next(&self, patience: Option<Duration>) -> Option<Vec<u8>> {
         let mut state = self.held();
-        loop {
-            if let Some(line) = state.lines.pop_front() {
-                state.writing = true;
-                return line;
-            }
-            state.writing = false;
+        state.writing = false;
+        if state.lines.is_empty() {
             self.changed.notify_all();
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        let idle = |state: &mut State| state.lines.is_empty();
+        let mut state = match patience {
+            Some(patience) => self.changed.wait_timeout_while(state, patience, idle).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
+        };
+        let line = state.lines.pop_front();
+        state.writing = line.is_some();
+        line
     }
 
     /// How many lines were lost; told when all the others are written, so that the telling cannot crowd out more.
@@ -85,22 +93,29 @@ impl Queue {
 }
 
 /// Where tracing writes: whole lines, each with one call.
-pub(super) struct Lines(pub(super) Arc<Queue>);
+pub(super) struct Lines {
+    pub(super) queue: Arc<Queue>,
+    /// Whether they have colours.
+    pub(super) colours: bool,
+}
 
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line(&self.0)
+        Line { queue: &self.queue, colours: self.colours }
     }
 }
 
 /// Takes a line.
-pub(super) struct Line<'a>(&'a Queue);
+pub(super) struct Line<'a> {
+    queue: &'a Queue,
+    colours: bool,
+}
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
+        self.queue.push(&one_line(line, self.colours));
         Ok(line.len())
     }
 
@@ -138,9 +153,13 @@ mod tests {
     fn reluctantly(queue: &Arc<Queue>) -> (mpsc::Sender<()>, mpsc::Receiver<String>) {
         let ((take, allowed), (taken, lines)) = (mpsc::channel(), mpsc::channel());
         let queue = Arc::clone(queue);
-        let subscriber = tracing_subscriber::fmt().with_writer(Lines(Arc::clone(&queue))).without_time().with_ansi(false).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(Lines { queue: Arc::clone(&queue), colours: false })
+            .without_time()
+            .with_ansi(false)
+            .finish();
         std::thread::spawn(move || {
-            tracing::subscriber::with_default(subscriber, || queue.write_to(Reluctant { allowed, taken }));
+            tracing::subscriber::with_default(subscriber, || queue.write_to(Reluctant { allowed, taken }, || None));
         });
         (take, lines)
     }
@@ -149,7 +168,7 @@ mod tests {
     fn lines_that_do_not_fit_are_lost_and_told_once_the_others_are_written() {
         let queue = Arc::new(Queue::new(4));
         for number in 0..10 {
-            Line(&queue).write_all(format!("line {number}").as_bytes()).unwrap();
+            queue.push(format!("line {number}").as_bytes());
         }
         let (take, lines) = reluctantly(&queue);
         for number in 0..4 {

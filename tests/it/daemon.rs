@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -21,14 +21,19 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A folder with a config and all that qosd writes.
-pub(crate) struct Home(TempDir);
+pub(crate) struct Home(TempDir, &'static str);
 
 impl Home {
     /// With this config; `[agent]` is added.
     pub(crate) fn new(config: &str) -> Self {
-        let home = Self(tempfile::tempdir().unwrap());
+        let home = Self(tempfile::tempdir().unwrap(), "qosd.toml");
         home.replace(config);
         home
+    }
+
+    /// Its config file has this name from now on.
+    pub(crate) fn renamed(self, name: &'static str) -> Self {
+        Self(self.0, name)
     }
 
     /// Replaces the config.
@@ -39,7 +44,7 @@ impl Home {
 
     /// The config file.
     pub(crate) fn config(&self) -> PathBuf {
-        self.0.path().join("qosd.toml")
+        self.0.path().join(self.1)
     }
 
     /// The folder with its journal.
@@ -63,6 +68,11 @@ impl Home {
     pub(crate) fn start_with_hooks(&self, healthy_after: Duration) -> Daemon {
         let hooks = format!("healthy_after={}ms", healthy_after.as_millis());
         self.start_with(self.command(&["run"]).env("QOSD_TEST_HOOKS", hooks))
+    }
+
+    /// Starts the service, which trusts these authorities and no others.
+    pub(crate) fn start_trusting(&self, roots: &Path) -> Daemon {
+        self.start_with(self.command(&["run"]).env("SSL_CERT_FILE", roots))
     }
 
     fn start_with(&self, command: &mut Command) -> Daemon {
@@ -184,6 +194,11 @@ impl Daemon {
     /// Waits until it has written a line with this text.
     pub(crate) fn said(&self, text: &str) {
         self.until(|| self.log().contains(text));
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.

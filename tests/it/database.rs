@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use qosd::clock::Clock;
+use qosd::clock::{Clock, Timestamp};
 use qosd::journal::Stored;
 use qosd::measurement::Row;
 use qosd::writer::{Destination, Output, OutputSpec, Verdict};
@@ -24,6 +24,8 @@ pub(crate) enum Mood {
     /// It takes everything.
     #[default]
     Well,
+    /// It takes everything, and its time.
+    Slow,
     /// No connection.
     Away,
     /// No answer.
@@ -63,6 +65,11 @@ pub(crate) struct Database(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     mood: Mood,
+    /// The most rows of a request, if not [`BATCH`].
+    batch: Option<usize>,
+    clock: Option<Clock>,
+    /// When each row was first taken.
+    arrived: BTreeMap<Key, Timestamp>,
     /// The fields of each row.
     rows: BTreeMap<Key, String>,
     amended: usize,
@@ -71,6 +78,18 @@ struct State {
 }
 
 impl Database {
+    /// One that is sent so many rows at once.
+    pub(crate) fn taking(batch: usize) -> Self {
+        let database = Self::default();
+        database.state(|state| state.batch = Some(batch));
+        database
+    }
+
+    /// When each row was first taken.
+    pub(crate) fn arrived(&self) -> BTreeMap<Key, Timestamp> {
+        self.state(|state| state.arrived.clone())
+    }
+
     /// From now on it behaves like this.
     pub(crate) fn is(&self, mood: Mood) {
         self.state(|state| state.mood = mood);
@@ -104,7 +123,8 @@ impl Database {
     /// As the config would have it.
     pub(crate) fn output(&self) -> OutputSpec {
         let flush_interval = Duration::from_secs(1);
-        OutputSpec { name: "main".to_owned(), batch_size: BATCH, flush_interval, replay: None, destination: Arc::new(self.clone()) }
+        let batch_size = self.state(|state| state.batch.unwrap_or(BATCH));
+        OutputSpec { name: "main".to_owned(), batch_size, flush_interval, replay: None, destination: Arc::new(self.clone()) }
     }
 
     fn state<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
@@ -113,11 +133,13 @@ impl Database {
 }
 
 impl State {
-    fn store<'a>(&mut self, lines: impl IntoIterator<Item = &'a str>) {
+    fn store<'a>(&mut self, lines: impl IntoIterator<Item = &'a str>, after: Duration) {
+        let now = self.clock.as_ref().map(|clock| clock.now().unix.plus(after)).unwrap_or_default();
         for line in lines {
             let mut parts = line.split('\t');
             let mut part = || parts.next().unwrap().to_owned();
             let (key, fields) = ((part(), part().parse().unwrap()), part());
+            self.arrived.entry(key.clone()).or_insert(now);
             let before = self.rows.insert(key, fields.clone());
             self.amended += usize::from(before.is_some_and(|before| before != fields));
         }
@@ -134,21 +156,26 @@ impl State {
             Mood::Busy => Verdict::After { wait: Duration::from_secs(7), why: why() },
             Mood::Narrow if lines.len() > 3 => Verdict::TooLarge,
             Mood::Picky if lines.iter().any(refused) => Verdict::Refused { why: why(), refused: None },
-            Mood::Well | Mood::Narrow | Mood::Picky => Verdict::Accepted,
+            Mood::Well | Mood::Slow | Mood::Narrow | Mood::Picky => Verdict::Accepted,
+        };
+        let after = match self.mood {
+            Mood::Hangs | Mood::Mute => TIMEOUT,
+            Mood::Slow => Duration::from_millis(200),
+            _ => Duration::from_millis(5),
         };
         match (self.mood, &verdict) {
-            (Mood::Mute, _) | (_, Verdict::Accepted) => self.store(lines),
-            (Mood::Breaks, _) => self.store(lines.iter().take(lines.len() / 2).copied()),
-            (Mood::Picky, _) => self.store(lines.into_iter().filter(|line| !refused(line))),
+            (Mood::Mute, _) | (_, Verdict::Accepted) => self.store(lines, after),
+            (Mood::Breaks, _) => self.store(lines.iter().take(lines.len() / 2).copied(), after),
+            (Mood::Picky, _) => self.store(lines.into_iter().filter(|line| !refused(line)), after),
             _ => {}
         }
-        let after = if matches!(self.mood, Mood::Hangs | Mood::Mute) { TIMEOUT } else { Duration::from_millis(5) };
         (after, verdict)
     }
 }
 
 impl Destination for Database {
-    fn connect(&self, _: &Clock) -> Result<Box<dyn Output>, String> {
+    fn connect(&self, clock: &Clock) -> Result<Box<dyn Output>, String> {
+        self.state(|state| state.clock = Some(clock.clone()));
         Ok(Box::new(self.clone()))
     }
 

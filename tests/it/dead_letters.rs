@@ -21,7 +21,7 @@ fn config(server: &ScriptedServer) -> String {
 }
 
 /// A journal as a qosd left it that could not deliver: so many rows, of which each `poison`th is one that the server refuses.
-fn fill(home: &Home, rows: i64, poison: i64) {
+pub(crate) fn fill(home: &Home, rows: i64, poison: i64) {
     let clock = Clock::system();
     let settings = Settings { flush: Duration::from_millis(250), max_size: 1 << 30, max_age: Duration::from_hours(720) };
     let journal = Journal::open(&home.data_dir(), settings, clock.clone(), Mode::Inline).unwrap();
@@ -65,6 +65,7 @@ fn ours(body: &str) -> usize {
     body.lines().filter(|line| line.starts_with("m,")).count()
 }
 
+/// (I4)
 #[test]
 fn one_poison_line_in_5000_is_the_only_dead_letter_and_costs_a_bounded_number_of_requests() {
     let server = ScriptedServer::start([], Reply::Judge(picky));

@@ -60,6 +60,7 @@ fn described() -> BTreeMap<&'static str, &'static str> {
     described
 }
 
+/// (I21)
 #[test]
 fn a_field_has_one_type_whoever_writes_it() {
     let mut known = BTreeMap::new();

@@ -19,7 +19,7 @@ pub(crate) fn authority() -> CertifiedIssuer<'static, KeyPair> {
     named("Authority under test")
 }
 
-fn named(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+pub(crate) fn named(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut parameters = CertificateParams::new(vec![]).unwrap();
     parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

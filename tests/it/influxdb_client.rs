@@ -159,6 +159,7 @@ async fn every_status_has_its_verdict() {
     }
 }
 
+/// (I13)
 #[tokio::test]
 async fn half_an_answer_leaves_the_outcome_unknown() {
     let replies = [
@@ -178,6 +179,7 @@ async fn half_an_answer_leaves_the_outcome_unknown() {
     }
 }
 
+/// (I12)
 #[tokio::test]
 async fn an_answer_that_takes_too_long_is_not_waited_for() {
     let slow = Duration::from_millis(50);
@@ -190,6 +192,7 @@ async fn an_answer_that_takes_too_long_is_not_waited_for() {
     }
 }
 
+/// (I12)
 #[tokio::test]
 async fn an_endless_answer_is_read_to_a_cap() {
     let Verdict::Hold { why } = answered(Reply::Endless(b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec(), vec![b'x'; 4096])).await else {
@@ -205,6 +208,7 @@ async fn nobody_there_leaves_the_outcome_unknown_and_says_why() {
     assert!(why.contains("Connection refused"), "{why}");
 }
 
+/// (I15)
 #[tokio::test]
 async fn plain_http_where_tls_is_expected_is_a_distinct_error_and_no_way_around() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -223,6 +227,7 @@ async fn plain_http_where_tls_is_expected_is_a_distinct_error_and_no_way_around(
     assert!(!String::from_utf8_lossy(&sent).contains("Token"));
 }
 
+/// (I15)
 #[tokio::test]
 async fn a_handshake_that_takes_too_long_is_not_waited_for() {
     let server = ScriptedServer::start([], Reply::status(204));
@@ -232,6 +237,7 @@ async fn a_handshake_that_takes_too_long_is_not_waited_for() {
     assert!(server.requests().is_empty());
 }
 
+/// (I11)
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
     let elsewhere = ScriptedServer::start([], Reply::status(204));
@@ -252,18 +258,22 @@ async fn a_connection_is_used_again() {
     assert!(server.requests().iter().all(|request| request.connection == 0));
 }
 
+/// (I14)
 #[tokio::test]
-async fn a_connection_closed_while_idle_costs_one_immediate_retry_of_the_same_bytes() {
-    let server = ScriptedServer::start([Reply::status(204), Reply::Close], Reply::status(204));
-    let settings = settings(&server.url());
-    let client = client(&settings);
-    assert_eq!(client.write(body(&settings)).await, Verdict::Accepted);
-    assert_eq!(client.write(body(&settings)).await, Verdict::Accepted);
-    let requests = server.requests();
-    assert_eq!(requests.iter().map(|request| request.connection).collect::<Vec<_>>(), [0, 0, 1]);
-    assert_eq!(requests[1].raw_body, requests[2].raw_body);
+async fn i14_a_connection_closed_while_idle_costs_one_immediate_retry_of_the_same_bytes() {
+    for stale in [Reply::Close, Reply::Reset(Vec::new())] {
+        let server = ScriptedServer::start([Reply::status(204), stale], Reply::status(204));
+        let settings = settings(&server.url());
+        let client = client(&settings);
+        assert_eq!(client.write(body(&settings)).await, Verdict::Accepted);
+        assert_eq!(client.write(body(&settings)).await, Verdict::Accepted);
+        let requests = server.requests();
+        assert_eq!(requests.iter().map(|request| request.connection).collect::<Vec<_>>(), [0, 0, 1]);
+        assert_eq!(requests[1].raw_body, requests[2].raw_body);
+    }
 }
 
+/// (I14)
 #[tokio::test]
 async fn a_fresh_connection_that_is_closed_costs_no_immediate_retry() {
     let server = ScriptedServer::start([Reply::status(204), Reply::Close, Reply::Close], Reply::Close);
@@ -276,6 +286,7 @@ async fn a_fresh_connection_that_is_closed_costs_no_immediate_retry() {
     assert_eq!(server.requests().len(), 4);
 }
 
+/// (X3)
 #[tokio::test]
 async fn a_server_that_repeats_the_token_does_not_get_it_into_the_reason() {
     let Verdict::Hold { why } = answered(Reply::Echo(403)).await else { panic!() };
@@ -297,6 +308,7 @@ impl Write for Log {
     }
 }
 
+/// (X3)
 #[test]
 fn no_secret_is_logged_even_when_everything_is() {
     let log = Log::default();

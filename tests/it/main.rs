@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain fails, as it should")]
 #![allow(clippy::print_stdout, reason = "figures that `--nocapture` shows")]
 
+mod answers;
+mod backlog;
 mod collector;
 mod collector_abuse;
 mod collector_socket;
@@ -11,20 +13,24 @@ mod config;
 mod daemon;
 mod database;
 mod dead_letters;
+mod delivery_tls;
 mod docs;
 mod existing_collector;
 mod http;
 mod http_tls;
 mod influxdb_client;
 mod iperf3;
+mod log_lines;
 mod mesh_agent;
 mod mesh_store;
 mod migrating;
+mod outages;
 mod pipeline;
 mod refused_field;
 mod responder;
 mod running;
 mod scripted_server;
+mod secrets;
 mod service;
 mod smuggling;
 mod supervision;

@@ -22,6 +22,7 @@ fn output(daemon: &Daemon) -> serde_json::Value {
     daemon.status()["outputs"][0].clone()
 }
 
+/// (I3, I21)
 #[test]
 fn a_line_is_sent_again_without_the_field_that_is_refused_and_the_same_after_an_unknown_outcome() {
     let refused = || conflict("result_code");

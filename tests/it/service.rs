@@ -36,7 +36,7 @@ pub(crate) const SOON: Duration = Duration::from_millis(200);
 /// Rows that may wait for the writer.
 const QUEUE: usize = 10_000;
 /// When virtual worlds begin: the first of January 2026.
-const GENESIS: Timestamp = Timestamp::from_nanos(1_767_225_600_000_000_000);
+pub(crate) const GENESIS: Timestamp = Timestamp::from_nanos(1_767_225_600_000_000_000);
 
 /// Where a service lives.
 #[derive(Clone, Copy, PartialEq)]
@@ -49,7 +49,7 @@ pub(crate) enum World {
 
 impl World {
     /// Where the journal is. In virtual time a disk that takes its time would only make the test longer.
-    fn folder(self) -> TempDir {
+    pub(crate) fn folder(self) -> TempDir {
         let memory = Path::new("/dev/shm");
         if self == Self::Virtual && memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
     }

@@ -18,25 +18,34 @@ use qosd::influxdb::answer;
 use qosd::journal::{Journal, Mode, Position, Settings, Stored};
 use qosd::measurement::{Field, Fields, Row, Series};
 use qosd::writer::{Destination, Outlet, Output, OutputSpec, Statuses, Verdict, Writer, WriterParts, queue};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+
+use crate::service::{GENESIS, World};
 
 /// How an output behaves at present.
 #[derive(Clone, Copy, PartialEq)]
-enum Mood {
+pub(crate) enum Mood {
     Well,
     Away,
     Hangs,
     WrongToken,
     Answers(u16),
+    /// Not now: with a 503 and this `Retry-After`.
+    Asks(&'static str),
+    /// It takes everything, and so long for it.
+    Slow(Duration),
 }
 
 /// An output that keeps what it is sent in memory, by time of the row.
 #[derive(Clone)]
-struct Fake {
+pub(crate) struct Fake {
     settings: u32,
     mood: Arc<Mutex<Mood>>,
-    stored: Arc<Mutex<BTreeMap<i64, usize>>>,
+    pub(crate) stored: Arc<Mutex<BTreeMap<i64, usize>>>,
+    /// When it was sent something, taken or not.
+    pub(crate) asked: Arc<Mutex<Vec<Instant>>>,
     largest: Arc<AtomicUsize>,
     connects: Arc<AtomicUsize>,
     /// Requests that are on their way.
@@ -46,23 +55,28 @@ struct Fake {
 }
 
 impl Fake {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mood = Arc::new(Mutex::new(Mood::Well));
-        let (stored, largest, connects, busy, ahead) = Default::default();
-        Self { settings: 0, mood, stored, largest, connects, busy, ahead }
+        let (stored, asked, largest, connects, busy, ahead) = Default::default();
+        Self { settings: 0, mood, stored, asked, largest, connects, busy, ahead }
     }
 
-    fn is(&self, mood: Mood) {
+    pub(crate) fn is(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
     }
 
-    fn spec(&self, name: &str) -> OutputSpec {
+    pub(crate) fn spec(&self, name: &str) -> OutputSpec {
         let flush_interval = Duration::from_secs(1);
         OutputSpec { name: name.to_owned(), batch_size: 100, flush_interval, replay: None, destination: Arc::new(self.clone()) }
     }
 
-    fn times(&self) -> Vec<i64> {
+    pub(crate) fn times(&self) -> Vec<i64> {
         self.stored.lock().unwrap().keys().copied().collect()
+    }
+
+    /// The most rows of a request.
+    pub(crate) fn largest(&self) -> usize {
+        self.largest.load(Ordering::Relaxed)
     }
 
     fn connects(&self) -> usize {
@@ -95,15 +109,17 @@ impl Output for Fake {
 
     fn send(&self, body: Bytes) -> LocalBoxFuture<'_, Verdict> {
         let mood = *self.mood.lock().unwrap();
+        self.asked.lock().unwrap().push(Instant::now());
+        let judged =
+            |status: u16, headers: &HeaderMap| answer::judge(reqwest::StatusCode::from_u16(status).unwrap(), headers, b"", GENESIS, &[]);
         Box::pin(async move {
             match mood {
                 Mood::Hangs => return std::future::pending().await,
                 Mood::Away => return Verdict::Unknown { why: "away".to_owned() },
                 Mood::WrongToken => return Verdict::Hold { why: "401".to_owned() },
-                Mood::Answers(status) => {
-                    let status = reqwest::StatusCode::from_u16(status).unwrap();
-                    return answer::judge(status, &reqwest::header::HeaderMap::new(), b"", Timestamp::default(), &[]);
-                }
+                Mood::Answers(status) => return judged(status, &HeaderMap::new()),
+                Mood::Asks(when) => return judged(503, &HeaderMap::from_iter([(RETRY_AFTER, when.parse().unwrap())])),
+                Mood::Slow(takes) => sleep(takes).await,
                 Mood::Well => {
                     self.busy.fetch_add(1, Ordering::Relaxed);
                     sleep(Duration::from_millis(5)).await;
@@ -119,19 +135,25 @@ impl Output for Fake {
 }
 
 /// Everything that outlives the actor.
-struct Bench {
+pub(crate) struct Bench {
     outlet: Outlet,
-    parts: WriterParts,
-    outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
+    pub(crate) parts: WriterParts,
+    pub(crate) outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
     _folder: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new(outputs: Vec<OutputSpec>) -> Self {
+    pub(crate) fn new(outputs: Vec<OutputSpec>) -> Self {
+        Self::with_journal_of(1 << 30, outputs)
+    }
+
+    /// With a journal of so many bytes at most.
+    pub(crate) fn with_journal_of(max_size: u64, outputs: Vec<OutputSpec>) -> Self {
         tokio::time::pause();
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::virtual_from(Timestamp::from_nanos(1_767_225_600_000_000_000));
-        let settings = Settings { flush: Duration::from_millis(250), max_size: 1 << 30, max_age: Duration::from_hours(720) };
+        // A disk that takes its time would only make the test longer.
+        let folder = World::Virtual.folder();
+        let clock = Clock::virtual_from(GENESIS);
+        let settings = Settings { flush: Duration::from_millis(250), max_size, max_age: Duration::from_hours(720) };
         let journal = Journal::open(folder.path(), settings, clock.clone(), Mode::Inline).unwrap();
         for output in &outputs {
             // As the service does before it appends the first row: a new output starts now.
@@ -144,7 +166,12 @@ impl Bench {
         Self { outlet, parts, outputs, _folder: folder }
     }
 
-    fn send(&self, times: impl IntoIterator<Item = i64>) {
+    /// Where rows are put.
+    pub(crate) fn outlet(&self) -> &Outlet {
+        &self.outlet
+    }
+
+    pub(crate) fn send(&self, times: impl IntoIterator<Item = i64>) {
         for time in times {
             let mut fields = Fields::new();
             fields.integer(Field::integer("n"), time);
@@ -153,7 +180,7 @@ impl Bench {
     }
 
     /// One life of the writer, as a supervisor gives it: true if it ended in a panic.
-    fn start(&self) -> actix_rt::task::JoinHandle<bool> {
+    pub(crate) fn start(&self) -> actix_rt::task::JoinHandle<bool> {
         let mut life = Some(Box::pin(Context::new().into_future(Writer::new(self.parts.clone()))));
         actix_rt::spawn(std::future::poll_fn(move |task| {
             let Some(running) = life.as_mut() else { return Poll::Ready(true) };
@@ -167,16 +194,16 @@ impl Bench {
         }))
     }
 
-    fn tip(&self) -> Position {
+    pub(crate) fn tip(&self) -> Position {
         *self.parts.journal.tip().borrow()
     }
 }
 
-fn seconds(n: u64) -> Duration {
+pub(crate) fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-fn all(n: i64) -> Vec<i64> {
+pub(crate) fn all(n: i64) -> Vec<i64> {
     (1..=n).collect()
 }
 
@@ -236,6 +263,7 @@ async fn the_next_batch_of_a_backlog_is_ready_when_the_one_before_it_is_accepted
     assert_eq!(fake.ahead.load(Ordering::Relaxed), 9, "all but the newest batch, which goes first");
 }
 
+/// (I5, I6, I9)
 #[actix::test]
 async fn an_hour_each_of_401_403_404_and_429_loses_nothing_and_makes_no_dead_letter() {
     let fake = Fake::new();

@@ -13,6 +13,7 @@ mod delivery;
 mod disk;
 #[path = "../it/existing_collector.rs"]
 mod existing_collector;
+mod hostile_names;
 mod http;
 mod iperf3;
 mod kill;
