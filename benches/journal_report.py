@@ -56,10 +56,13 @@ def backlog(found):
     return f"{text}\n\nqosd ÷ bare loop: {ratio:.2f}"
 
 
+TITLES = {"journal": ("Journal", journal), "wear": ("Written to the disk", wear), "backlog": ("A backlog, and live rows meanwhile", backlog)}
+
+
 def markdown(found):
     facts = found["machine"]
     loads = ", ".join(f"{part} {load:.1f}" for part, load in found["load"].items())
     head = (f"{facts['qosd']} ({facts['commit']}), {facts['influxd']}; {facts['cores']} cores of {facts['cpu']}, Linux {facts['linux']}, {facts['disk']}; "
             f"load after each part: {loads}; {found['stolen_pct']:.1f} % of a core stolen; {found['minutes']:.0f} minutes")
-    parts = [f"### {name}\n\n{globals()[name](found[name])}" for name in ("journal", "wear", "backlog") if name in found]
+    parts = [f"### {title}\n\n{made(found[part])}" for part, (title, made) in TITLES.items() if part in found]
     return "\n\n".join(["", head, *parts])

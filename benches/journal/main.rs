@@ -194,19 +194,30 @@ async fn cap(dir: &Path, max_size: u64, receipts: bool, clock: &Clock) -> anyhow
         let rows = maker.take(10 * PIECE);
         put += rows.len() as u64;
         if receipts {
-            let slot = |row: Row| (Some(Receipt::new(&[&row.series.key()], row.time)), row);
-            journal.receive(rows.into_iter().map(slot).map(|(receipt, row)| (row, receipt)).collect())?;
+            let receipt = |row: &Row| Some(Receipt::new(&[&row.series.key()], row.time));
+            journal.receive(rows.into_iter().map(|row| (receipt(&row), row)).map(|(receipt, row)| (row, receipt)).collect())?;
         } else {
             journal.append(rows);
         }
         journal.flush().await?;
         let stats = journal.stats();
         ensure!(stats.dropped_size == 0, "rows are lost that count as delivered");
-        // Retention has begun: what is held now is what this size holds.
         if stats.rows < put {
+            return held(&journal, max_size).await;
+        }
+    }
+}
+
+/// What a journal holds once it is no larger than it may be.
+async fn held(journal: &Journal, max_size: u64) -> anyhow::Result<Value> {
+    loop {
+        journal.flush().await?;
+        let stats = journal.stats();
+        if stats.bytes <= max_size {
+            let per_row = max_size as f64 / stats.rows as f64;
             let days = stats.rows as f64 / 100.0 / 1440.0;
             return Ok(
-                json!({"rows": stats.rows, "bytes": stats.bytes, "receipts": stats.receipts, "bytes_per_row": max_size as f64 / stats.rows as f64, "days": days}),
+                json!({"rows": stats.rows, "bytes": stats.bytes, "receipts": stats.receipts, "bytes_per_row": per_row, "days": days}),
             );
         }
     }
