@@ -1,5 +1,6 @@
 # Every recipe is one step that a person can run by hand.
 .PHONY: run test fuzz prove check ci bench-ping
+.PHONY: man deb test-package
 
 # Measures this very host; needs nothing else but iperf3, which is installed if that is allowed.
 run:
@@ -28,6 +29,10 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+
+# Man pages and completions of shells, into target/man and target/completions.
+man:
+	cargo run --quiet --example pages -- target
 
 # How true pings are and what they cost, beside other programs; half an hour, needs root.
 bench-ping:

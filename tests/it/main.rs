@@ -20,6 +20,7 @@ mod iperf3;
 mod mesh_agent;
 mod mesh_store;
 mod migrating;
+mod pages;
 mod pipeline;
 mod refused_field;
 mod responder;
