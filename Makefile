@@ -34,6 +34,14 @@ check:
 man:
 	cargo run --quiet --example pages -- target
 
+# The Debian package, into target/debian.
+deb:
+	packaging/deb.sh
+
+# Installs, upgrades, removes and purges it in a root of its own, beside what lintian says; needs root.
+test-package: deb
+	tests/package.sh target/debian/qosd_*.deb
+
 # How true pings are and what they cost, beside other programs; half an hour, needs root.
 bench-ping:
 	benches/ping.sh

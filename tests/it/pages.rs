@@ -177,3 +177,9 @@ fn every_key_is_explained_and_told_its_default() {
         assert!(told || inline_secret, "{line}: {prose:?}");
     }
 }
+
+#[test]
+fn the_debian_package_has_the_version_of_the_program() {
+    let first = include_str!("../../packaging/debian/changelog").lines().next().unwrap();
+    assert!(first.starts_with(concat!("qosd (", env!("CARGO_PKG_VERSION"), "-")), "{first}");
+}
