@@ -134,10 +134,13 @@ inside() {
 }
 
 case ${1:-} in
---inside) inside "$2" "$3" && exit ;;
+--inside)
+    inside "$2" "$3"
+    exit
+    ;;
 --boot) boot "$2" ;;
 esac
-[ $# = 1 ] && [ -f "$1" ] || give_up "which package? (make deb builds one)"
+[ -f "${1:-}" ] || give_up "which package? (make deb builds one)"
 [ "$(id -u)" = 0 ] || give_up "needs root, for namespaces and dpkg"
 download_readers "$PWD/target/tools/debs/readers"
 

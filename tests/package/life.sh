@@ -40,8 +40,8 @@ has_systemd() {
 }
 
 # Whom the unit makes of it, without systemd.
-as_qosd=(env STATE_DIRECTORY=/var/lib/qosd RUNTIME_DIRECTORY=/run/qosd setpriv --reuid qosd --regid qosd --clear-groups
-    --inh-caps=-all,+net_raw --ambient-caps=+net_raw)
+as_qosd=(env STATE_DIRECTORY=/var/lib/qosd RUNTIME_DIRECTORY=/run/qosd
+    setpriv --reuid qosd --regid qosd --clear-groups "--inh-caps=-all,+net_raw" "--ambient-caps=+net_raw")
 
 # Every row of ping is a measurement, not an excuse.
 all_are_ok() {
