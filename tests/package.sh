@@ -36,11 +36,12 @@ make_root() {
 # The same package under an older version, with another config in it: what it is upgraded from.
 make_older() {
     local package=$1 older=$2 folder
-    folder=$(mktemp -d)
+    folder=$older.d
     dpkg-deb --raw-extract "$package" "$folder"
     sed -i 's/^Version: .*/Version: 0.0.9-1/' "$folder/DEBIAN/control"
     sed -i '1i # As 0.0.9 shipped it.' "$folder/etc/qosd/qosd.toml"
     dpkg-deb --build --root-owner-group -Znone "$folder" "$older" >/dev/null
+    rm -r "$folder"
 }
 
 # A host that runs: systemd as PID 1 of a root, which begins with life.sh and ends with it.
@@ -102,8 +103,7 @@ within() {
 }
 
 inside() {
-    local package=$1 debs=$2 base
-    base=$(mktemp -d)
+    local package=$1 debs=$2 base=$3
     mount --make-rprivate /
     mount -t tmpfs tmpfs "$base"
     ip link set lo up
@@ -135,7 +135,7 @@ inside() {
 
 case ${1:-} in
 --inside)
-    inside "$2" "$3"
+    inside "$2" "$3" "$4"
     exit
     ;;
 --boot) boot "$2" ;;
@@ -148,8 +148,11 @@ download_readers "$PWD/target/tools/debs/readers"
 unified=$(findmnt --noheadings --first-only --output TARGET --types cgroup2) || give_up "no cgroup2 is mounted here"
 group=$unified/qosd-package-$$
 mkdir "$group"
-trap 'find "$group" -depth -type d -exec rmdir {} +' EXIT
+# Where roots are mounted, in a namespace that ends with them.
+base=$(mktemp -d)
+trap 'rmdir "$base"; find "$group" -depth -type d -exec rmdir {} +' EXIT
 (
     echo "$BASHPID" >"$group/cgroup.procs"
-    exec unshare --mount --pid --fork --kill-child --net --ipc --uts "$0" --inside "$(realpath "$1")" "$PWD/target/tools/debs/readers"
+    exec unshare --mount --pid --fork --kill-child --net --ipc --uts "$0" \
+        --inside "$(realpath "$1")" "$PWD/target/tools/debs/readers" "$base"
 )
