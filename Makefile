@@ -1,6 +1,5 @@
 # Every recipe is one step that a person can run by hand.
 .PHONY: run test fuzz prove check ci bench-ping
-.PHONY: man deb test-package
 
 # Measures this very host; needs nothing else but iperf3, which is installed if that is allowed.
 run:
@@ -29,6 +28,8 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+
+.PHONY: man deb test-package
 
 # Man pages and completions of shells, into target/man and target/completions.
 man:
