@@ -57,6 +57,20 @@ check:
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
+.PHONY: man deb test-package
+
+# Man pages and completions of shells, into target/man and target/completions.
+man:
+	cargo run --quiet --example pages -- target
+
+# The Debian package, into target/debian.
+deb:
+	packaging/deb.sh
+
+# Installs, upgrades, removes and purges it in a root of its own, beside what lintian says; needs root.
+test-package: deb
+	tests/package.sh target/debian/qosd_*.deb
+
 # How true pings are and what they cost, beside other programs; half an hour, needs root.
 bench-ping:
 	benches/ping.sh

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::app::{self, Ended, Options, StartError};
 use crate::config::{self, Env};
@@ -64,6 +64,11 @@ enum Command {
     Requeue(requeue::Arguments),
     /// What this node does in its mesh
     Mesh(mesh::Arguments),
+}
+
+/// The command line as it is defined, for what describes it: man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs a command line; the result is the exit status of the process.

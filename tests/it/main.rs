@@ -25,6 +25,7 @@ mod mesh_agent;
 mod mesh_store;
 mod migrating;
 mod outages;
+mod pages;
 mod pipeline;
 mod refused_field;
 mod responder;
