@@ -17,6 +17,7 @@ mod client;
 mod conflict;
 pub mod line;
 pub mod settings;
+pub mod trial;
 
 /// The output that `[influxdb.NAME]` asks for.
 pub fn output(name: &str, settings: Settings) -> OutputSpec {

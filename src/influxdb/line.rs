@@ -58,7 +58,8 @@ pub fn body<'a>(rows: impl IntoIterator<Item = &'a Row>, gzip: bool) -> Option<B
     Some(if gzip { compress(text.as_bytes()) } else { text.into() })
 }
 
-fn compress(plain: &[u8]) -> Bytes {
+/// As gzip, the same bytes each time.
+pub(super) fn compress(plain: &[u8]) -> Bytes {
     // The encoder's header carries no time unless it is given one, so the bytes depend on the text alone.
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(plain).and_then(|()| encoder.finish()).expect("writing into memory cannot fail").into()
