@@ -26,6 +26,7 @@ mod ask;
 mod away;
 mod check;
 mod data;
+mod files;
 mod host;
 mod icmp;
 mod look;
@@ -69,13 +70,14 @@ async fn examine(path: &Path, env: &Env) -> Vec<Check> {
     };
     let config = loaded.as_ref().ok();
     let unit = ask::unit().await;
-    let person = look::person(&unit);
+    let person = look::person(&unit).await;
     let (pings, iperf3, names, outputs) =
         tokio::join!(ask::pings(&shared), ask::iperf3(), ask::names(config, &shared), ask::outputs(config, &shared.clock));
     let data = look::folder(whereabouts.as_ref(), config, &person);
-    let (data, service) = tokio::join!(data, ask::service(path, &env));
+    let (data, files, service) = tokio::join!(data, look::files(path, config, &person), ask::service(path, &env));
 
     let mut checks = vec![person.check(), loaded.as_ref().map_or_else(Clone::clone, |config| good(path, config))];
+    checks.push(files);
     checks.extend(rights(&unit, &person, &pings));
     checks.push(host::rmem_max(&look::buffers(config)));
     checks.push(host::iperf3(&iperf3, &config.map(needs_iperf3).unwrap_or_default()));

@@ -175,7 +175,10 @@ pub(super) async fn outputs(config: Option<&Config>, clock: &Clock) -> Vec<Check
     let mut checks = join_all(databases).await;
     if let Some(settings) = &config.mesh {
         let fetched = match Collector::new(settings, clock.clone()) {
-            Ok(client) => client.fetch().await.map(|fetched| fetched.taken.list.probes.len()),
+            Ok(client) => match timeout(ANSWER, client.fetch()).await {
+                Ok(fetched) => fetched.map(|fetched| fetched.taken.list.probes.len()),
+                Err(_) => Err(FetchError::Late("list")),
+            },
             Err(error) => Err(FetchError::Failed("list", error.to_string())),
         };
         checks.push(away::collector(settings, &fetched));

@@ -1,6 +1,7 @@
 //! Looks at this host and this process: files, sockets, capabilities, users. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -10,14 +11,15 @@ use std::time::Duration;
 use caps::CapSet;
 use nix::errno::Errno;
 use nix::sys::statvfs::statvfs;
-use nix::unistd::{self, AccessFlags, Gid, Uid, access, getegid, geteuid, getgroups};
+use nix::unistd::{self, AccessFlags, Gid, Uid, access, getegid, geteuid, getgrouplist, getgroups};
 
 use super::check::Check;
 use super::data::{self, Facts, Folder, Place, Refusal};
+use super::files::{self, Entry, Need, Reader};
 use super::host::Buffers;
 use super::icmp::{self, Access, Groups, Sockets};
 use super::unit::{Found, UNIT, User};
-use super::{FILES, data_dir};
+use super::{CREDENTIALS, FILES, data_dir};
 use crate::config::{Config, Whereabouts};
 use crate::probe::ping::packet::Family;
 use crate::probe::ping::settings::Job;
@@ -50,8 +52,14 @@ pub(super) struct Person {
     unit_name: Option<String>,
 }
 
-/// Who runs this, and who the service.
-pub(super) fn person(unit: &Found) -> Person {
+/// Who runs this, and who the service. Names of users may be somewhere in the network.
+pub(super) async fn person(unit: &Found) -> Person {
+    let unit = unit.clone();
+    let nobody_known = || Person { uid: geteuid(), name: geteuid().to_string(), unit: None, unit_name: None };
+    within(FILES, move || named(&unit)).await.unwrap_or_else(|_| nobody_known())
+}
+
+fn named(unit: &Found) -> Person {
     let unit_name = match unit {
         Found::Unit(unit) if unit.user.is_empty() => Some("root".to_owned()),
         Found::Unit(unit) => Some(unit.user.clone()),
@@ -75,6 +83,14 @@ impl Person {
             (Some(name), _) => Check::note("user", format!("{me}, but {UNIT} runs as {name}, who may see other things")),
             (None, _) => Check::note("user", format!("{me}; a service of another user may see other things")),
         }
+    }
+
+    /// The unit's user, as one who has to read files.
+    fn reader(&self) -> Option<Reader> {
+        let (user, name) = (self.unit?, self.unit_name.clone()?);
+        let groups = CString::new(name.as_str()).ok().and_then(|name| getgrouplist(&name, Gid::from_raw(user.gid)).ok());
+        let groups = groups.map_or_else(|| vec![user.gid], |groups| groups.into_iter().map(Gid::as_raw).collect());
+        Some(Reader { uid: user.uid, groups, name })
     }
 
     /// As whom the service runs, as far as is known.
@@ -179,6 +195,34 @@ fn place(path: &Path) -> Place {
         closed_file: files.into_iter().find(|file| access(file, AccessFlags::R_OK | AccessFlags::W_OK).is_err()),
         locked_by: inode.and_then(|inode| data::holder(&locks, inode)),
     })
+}
+
+/// The files that the service has to read, with the folders on the way; but for what systemd reads in its stead.
+pub(super) async fn files(main: &Path, config: Option<&Config>, person: &Person) -> Check {
+    let person = person.clone();
+    let main = std::path::absolute(main).unwrap_or_else(|_| main.to_owned());
+    let beside = main.parent().unwrap_or(Path::new("/")).join("conf.d");
+    let mut paths = vec![main];
+    let secrets = config.iter().flat_map(|config| config.influxdb.values()).filter_map(|output| output.secret_file.clone());
+    let key = config.and_then(|config| config.mesh.as_ref()).map(|mesh| mesh.key_file.clone());
+    paths.extend(secrets.chain(key).filter(|path| !CREDENTIALS.iter().any(|folder| path.starts_with(folder))));
+    let looked = within(FILES, move || {
+        let merged = beside.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        paths.extend(merged.filter(|path| path.extension().is_some_and(|extension| extension == "toml")));
+        let mut entries: Vec<_> = paths.iter().filter_map(|path| entry(path, Need::Read)).collect();
+        let folders: BTreeSet<_> = paths.iter().flat_map(|path| path.ancestors().skip(1)).collect();
+        entries.extend(folders.into_iter().filter_map(|path| entry(path, Need::Enter)));
+        files::files(&entries, person.reader().as_ref())
+    });
+    match looked.await {
+        Ok(check) => check,
+        Err(why) => Check::fail("files", why, "look whether their file system answers"),
+    }
+}
+
+fn entry(path: &Path, need: Need) -> Option<Entry> {
+    let found = path.metadata().ok()?;
+    Some(Entry { path: path.to_owned(), owner: found.uid(), group: found.gid(), mode: found.mode() & 0o7777, need })
 }
 
 /// Whether files can be made in a folder, without making one.
