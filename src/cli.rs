@@ -15,6 +15,7 @@ use crate::probe::KINDS;
 use crate::settings::explain;
 
 pub mod check;
+mod doctor;
 mod export;
 mod http;
 mod iperf3;
@@ -62,6 +63,8 @@ enum Command {
     Export(export::Arguments),
     /// Dead letters back into delivery: rows that an output refused
     Requeue(requeue::Arguments),
+    /// Tests every permission and dependency, and prints the fix for each that is missing
+    Doctor,
     /// What this node does in its mesh
     Mesh(mesh::Arguments),
 }
@@ -98,6 +101,7 @@ fn dispatch(cli: Cli, env: Env) -> u8 {
         Command::Status(arguments) => status::run(&config, &env, &arguments),
         Command::Export(arguments) => export::run(&config, &env, &arguments),
         Command::Requeue(arguments) => requeue::run(&config, &env, &arguments),
+        Command::Doctor => doctor::run(&config, &env),
         Command::Mesh(arguments) => mesh::run(&config, &env, &arguments),
     };
     outcome.unwrap_or_else(|error| {

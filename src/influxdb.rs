@@ -17,6 +17,7 @@ mod client;
 mod conflict;
 pub mod line;
 pub mod settings;
+pub mod trial;
 
 /// Rows that are encoded at a time. A batch in one go would take a starved host seconds, in which the writer takes no row.
 const TURN: usize = 128;

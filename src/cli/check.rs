@@ -76,7 +76,8 @@ fn expected(collector: &collector::Settings) -> String {
     )
 }
 
-fn plural(word: &str, n: usize) -> String {
+/// A word for so many.
+pub(super) fn plural(word: &str, n: usize) -> String {
     if n == 1 { word.to_owned() } else { format!("{word}s") }
 }
 

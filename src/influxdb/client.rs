@@ -8,7 +8,9 @@ use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, 
 use reqwest::{StatusCode, Url};
 
 use super::answer;
+use super::line::compress;
 use super::settings::{Api, Settings};
+use super::trial::{self, Trial};
 use crate::clock::Clock;
 use crate::outgoing::{self, Trust, capped};
 use crate::secret::redact;
@@ -81,6 +83,17 @@ impl Client {
                 self.may_be_stale.set(false);
                 Verdict::Unknown { why: format!("no whole answer within {}", humantime::format_duration(self.timeout)) }
             }
+        }
+    }
+
+    /// Asks whether rows may be written, and writes none. An error says why there was no answer.
+    pub async fn try_out(&self, limit: Duration) -> Result<Trial, String> {
+        let comment = trial::COMMENT.as_bytes();
+        let body = if self.gzip { compress(comment) } else { Bytes::from_static(comment) };
+        match tokio::time::timeout(limit, self.attempt(body)).await {
+            Ok(Ok(Answer { status, body, .. })) => Ok(trial::judge(status, &body, &self.secrets)),
+            Ok(Err(error)) => Err(redact(&explain(&error.without_url()), &self.secrets)),
+            Err(_) => Err(format!("no whole answer within {}", humantime::format_duration(limit))),
         }
     }
 

@@ -37,6 +37,17 @@ pub fn body<'a>(rows: impl IntoIterator<Item = &'a Row>, gzip: bool) -> Option<B
     body.finish()
 }
 
+/// As gzip, the same bytes each time.
+pub(super) fn compress(plain: &[u8]) -> Bytes {
+    let mut encoder = encoder();
+    encoder.write_all(plain).and_then(|()| encoder.finish()).expect("writing into memory cannot fail").into()
+}
+
+/// Its header carries no time unless it is given one, so the bytes depend on the text alone.
+fn encoder() -> GzEncoder<Vec<u8>> {
+    GzEncoder::new(Vec::new(), Compression::new(COMPRESSION))
+}
+
 /// The body of a write request in the making: however its rows are sliced, the text is that of [`body`].
 pub struct Body<'a> {
     lines: Lines<'a>,
@@ -48,8 +59,7 @@ pub struct Body<'a> {
 impl<'a> Body<'a> {
     /// Without a row.
     pub fn new(gzip: bool) -> Self {
-        // The encoder's header carries no time unless it is given one, so the bytes depend on the rows alone.
-        let compressed = gzip.then(|| GzEncoder::new(Vec::new(), Compression::new(COMPRESSION)));
+        let compressed = gzip.then(encoder);
         Self { lines: Lines::default(), text: String::new(), compressed, is_empty: true }
     }
 

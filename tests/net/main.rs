@@ -11,6 +11,7 @@ mod bed_itself;
 mod clock;
 mod delivery;
 mod disk;
+mod doctor;
 #[path = "../it/existing_collector.rs"]
 mod existing_collector;
 mod hostile_names;

@@ -21,7 +21,7 @@ use crate::resolve::Resolved;
 /// A server that has just ended a test, or starts anew after each, refuses for a moment.
 const REFUSED_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(600));
 /// How to get the program.
-const FIX: &str = "install iperf3, e.g. apt-get install iperf3";
+pub const FIX: &str = "install iperf3, e.g. apt-get install iperf3";
 
 /// What outlives restarts: whether it was told that there is no iperf3.
 #[derive(Default)]

@@ -29,6 +29,15 @@ const WINDOW: Duration = Duration::from_millis(250);
 /// What the kernel charges a small message in the receive buffer.
 pub const MESSAGE: usize = 832;
 
+/// How long this process may stand still without a packet being lost for it, on a busy host.
+pub const PAUSE: Duration = Duration::from_millis(100);
+
+/// The receive buffer that holds what comes back while this process stands still for [`PAUSE`]: a transmit stamp and a reply
+/// for each packet of this payload.
+pub fn buffer_for(packets_per_second: f64, payload: usize) -> usize {
+    (packets_per_second * PAUSE.as_secs_f64()).ceil() as usize * (2 * MESSAGE + payload)
+}
+
 /// The pace of all packets of a thread.
 #[derive(Debug)]
 pub struct Pace {
@@ -167,6 +176,12 @@ mod tests {
         assert_eq!(tick(250.0, MS), Duration::ZERO);
         assert_eq!(tick(251.0, 1000 * MS), 20 * MS);
         assert_eq!(tick(251.0, 10 * MS), 5 * MS);
+    }
+
+    #[test]
+    fn the_buffer_of_an_untuned_host_is_enough_for_two_thousand_packets_a_second() {
+        assert!(buffer_for(2_000.0, 56) <= 425_984 && buffer_for(3_000.0, 56) > 425_984);
+        assert_eq!(buffer_for(0.0, 56), 0);
     }
 
     #[test]

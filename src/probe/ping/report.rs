@@ -30,7 +30,8 @@ const STDDEV: Field<f64> = Field::float("ping_stddev_ms");
 const JITTER_RFC3550: Field<f64> = Field::float("ping_jitter_rfc3550_ms");
 const PDV_P99: Field<f64> = Field::float("ping_pdv_p99_ms");
 const TTL: Field<i64> = Field::integer("ping_ttl");
-const TIMESTAMPS: Field<String> = Field::text("ping_timestamps");
+/// Which clocks made the round-trip times: `kernel`, `kernel_rx` or `user`.
+pub const TIMESTAMPS: Field<String> = Field::text("ping_timestamps");
 
 /// Every field of a ping row beyond those of all kinds.
 pub const FIELDS: &[FieldInfo] = &[

@@ -111,7 +111,8 @@ impl IcmpSocket {
         Ok(())
     }
 
-    fn raw(channel: Channel, bits: u16) -> io::Result<Self> {
+    /// Opens a raw socket. `bits` tells its packets from those of others.
+    pub fn raw(channel: Channel, bits: u16) -> io::Result<Self> {
         let (domain, protocol) = domain(channel.family);
         let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
         socket.attach_filter(&match channel.family {
@@ -123,7 +124,8 @@ impl IcmpSocket {
         Ok(raw)
     }
 
-    fn datagram(channel: Channel) -> io::Result<Self> {
+    /// Opens a datagram socket.
+    pub fn datagram(channel: Channel) -> io::Result<Self> {
         let (domain, protocol) = domain(channel.family);
         let socket = Socket::new(domain, Type::DGRAM, Some(protocol))?;
         let any = match channel.family {

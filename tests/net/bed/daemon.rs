@@ -142,6 +142,14 @@ impl Home {
         self
     }
 
+    /// qosd sees a folder of its own as /run, in which there is nothing yet.
+    pub(crate) fn with_own_run(mut self) -> Self {
+        let path = self.dir.path().join("run");
+        fs::create_dir(&path).expect("the folder is ours");
+        self.covers = Some((PathBuf::from("/run"), path));
+        self
+    }
+
     /// The config file, for commands that are run in a namespace.
     pub(crate) fn config(&self) -> String {
         self.dir.path().join("qosd.toml").display().to_string()
@@ -162,6 +170,19 @@ impl Home {
         let mut command = self.program();
         command.args(arguments).arg("--config").arg(self.dir.path().join("qosd.toml"));
         let output = command.output().expect("the program was built");
+        (output.status, String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
+    /// As [`Home::finished`], in a namespace, with all that the service would see there.
+    pub(crate) fn finished_in(&self, namespace: &Namespace, arguments: &[&str]) -> (ExitStatus, String) {
+        let mut command = self.program();
+        command.args(arguments).arg("--config").arg(self.dir.path().join("qosd.toml")).envs(self.environment.iter().cloned());
+        let output = namespace.enter(|| {
+            if let Some((path, by)) = &self.covers {
+                cover(path, by);
+            }
+            command.output().expect("the program was built")
+        });
         (output.status, String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 

@@ -23,7 +23,12 @@ pub(crate) struct Influx {
     /// Where it answers, while it runs.
     pub(crate) port: u16,
     process: Option<Process>,
+    /// Whether it asks for user and password.
+    guarded: bool,
 }
+
+/// Who may do everything in a guarded one, and the password.
+const ADMIN: &str = "admin";
 
 #[derive(Deserialize)]
 struct Answer {
@@ -54,12 +59,27 @@ pub(crate) struct Series {
 impl Influx {
     /// A fresh one, with an empty database [`DATABASE`].
     pub(crate) fn start() -> Self {
+        Self::launch(false)
+    }
+
+    /// As [`Influx::start`], but it takes nothing from somebody whom it does not know.
+    pub(crate) fn start_guarded() -> Self {
+        Self::launch(true)
+    }
+
+    fn launch(guarded: bool) -> Self {
         let dir = tempfile::tempdir().expect("there is a place for temporary files");
-        let mut influx = Self { dir, port: 0, process: None };
+        let mut influx = Self { dir, port: 0, process: None, guarded };
         // Between finding a free port and binding it, another test may have taken it.
         for _ in 0..5 {
             influx.port = free_port();
             if influx.try_up().is_ok() {
+                if guarded {
+                    // The one query that anybody may make, as long as there is no administrator.
+                    let create = format!("CREATE USER {ADMIN} WITH PASSWORD '{ADMIN}' WITH ALL PRIVILEGES");
+                    let created = request("POST", influx.port, "/query", &[("q", &create)], "");
+                    assert_eq!(created.map(|(status, _)| status), Ok(200));
+                }
                 influx.query(&format!("CREATE DATABASE {DATABASE}"));
                 return influx;
             }
@@ -96,17 +116,20 @@ impl Influx {
     }
 
     fn config(&self) -> String {
-        let (dir, port) = (self.dir.path().display(), self.port);
+        let (dir, port, guarded) = (self.dir.path().display(), self.port, self.guarded);
         format!(
             "reporting-disabled = true\nbind-address = \"127.0.0.1:0\"\n\
              [meta]\ndir = \"{dir}/meta\"\n[data]\ndir = \"{dir}/data\"\nwal-dir = \"{dir}/wal\"\nquery-log-enabled = false\n\
-             [monitor]\nstore-enabled = false\n[http]\nbind-address = \"127.0.0.1:{port}\"\nlog-enabled = false\n"
+             [monitor]\nstore-enabled = false\n[http]\nbind-address = \"127.0.0.1:{port}\"\nlog-enabled = false\nauth-enabled = {guarded}\n"
         )
     }
 
     /// Runs a query; times are nanoseconds.
     pub(crate) fn query(&self, query: &str) -> Vec<Series> {
-        let parameters = [("db", DATABASE), ("epoch", "ns"), ("q", query)];
+        let mut parameters = vec![("db", DATABASE), ("epoch", "ns"), ("q", query)];
+        if self.guarded {
+            parameters.extend([("u", ADMIN), ("p", ADMIN)]);
+        }
         let (status, body) = request("POST", self.port, "/query", &parameters, "").expect("influxd answers");
         assert_eq!(status, 200, "{query}: {body}");
         let answer: Answer = serde_json::from_str(&body).expect("influxd answers JSON");

@@ -1,0 +1,84 @@
+use super::super::check::State;
+use super::*;
+use crate::secret::Secret;
+
+fn settings(api: Api, file: Option<&str>) -> Settings {
+    let second = Duration::from_secs(1);
+    let url = "http://127.0.0.1:8086".parse().unwrap();
+    let secret_file = file.map(Into::into);
+    Settings { url, api, secret_file, batch_size: 10, flush_interval: second, timeout: second, gzip: false, replay: None }
+}
+
+fn v2() -> Settings {
+    let api = Api::V2 { org: "my org".to_owned(), bucket: "qos".to_owned(), token: Secret::new("s3cret").unwrap() };
+    settings(api, Some("/etc/qosd/influx_token"))
+}
+
+fn v1(policy: Option<&str>, login: bool) -> Settings {
+    let credentials = login.then(|| ("w".to_owned(), Secret::new("s3cret").unwrap()));
+    settings(Api::V1 { database: "qos".to_owned(), retention_policy: policy.map(str::to_owned), credentials }, None)
+}
+
+fn fix(settings: &Settings, trial: fn(String) -> Trial) -> String {
+    let check = output("main", settings, &Ok(trial("said".to_owned())));
+    assert_eq!(check.state(), State::Fail);
+    check.fix().to_owned()
+}
+
+#[test]
+fn a_database_that_lets_an_empty_write_in_is_well() {
+    assert_eq!(output("main", &v2(), &Ok(Trial::Taken)).state(), State::Ok);
+    assert_eq!(output("main", &v2(), &Ok(Trial::Empty("400".to_owned()))).state(), State::Ok);
+}
+
+#[test]
+fn each_refusal_has_its_own_way_out() {
+    assert_eq!(
+        fix(&v2(), Trial::Unauthorized),
+        "put a token that may write to bucket \"qos\" of \"my org\" into /etc/qosd/influx_token, then: systemctl reload qosd"
+    );
+    assert_eq!(
+        fix(&v1(None, false), Trial::Unauthorized),
+        "the database wants a login: set influxdb.main.username and influxdb.main.password_file"
+    );
+    assert!(fix(&v1(None, true), Trial::Unauthorized).starts_with("set influxdb.main.password_file"));
+    assert_eq!(fix(&v1(None, true), Trial::Forbidden), "influx -execute 'GRANT WRITE ON \"qos\" TO \"w\"'");
+    assert!(fix(&v2(), Trial::Forbidden).starts_with("give the token write access"));
+    assert!(fix(&v1(None, true), Trial::NotFound).starts_with("influx -execute 'CREATE DATABASE \"qos\"'"));
+    assert!(fix(&v2(), Trial::NotFound).starts_with("influx bucket create --org \"my org\" --name \"qos\""));
+    assert!(fix(&v1(Some("week"), true), Trial::NoPolicy).starts_with("influx -execute 'CREATE RETENTION POLICY \"week\" ON \"qos\""));
+    assert!(fix(&v2(), Trial::NoWriteApi).starts_with("correct influxdb.main.url"));
+    let silent = output("main", &v2(), &Err("connection refused".to_owned()));
+    assert!(silent.state() == State::Fail && silent.fix().starts_with("start the database"), "{silent:?}");
+}
+
+#[test]
+fn no_check_of_an_output_shows_its_secret() {
+    for trial in [Trial::Unauthorized, Trial::Forbidden, Trial::NotFound, Trial::NoPolicy, Trial::NoWriteApi, Trial::Other] {
+        for settings in [v2(), v1(Some("week"), true)] {
+            assert!(!format!("{:?}", output("main", &settings, &Ok(trial("said".to_owned())))).contains("s3cret"));
+        }
+    }
+}
+
+fn report(version: &str, problem: Option<&str>, failing: Option<&str>, error: Option<&str>) -> Service {
+    let text = serde_json::json!({
+        "version": version, "agent": "a", "pid": 7, "uptime_s": 90, "config": { "file": "f", "problem": problem },
+        "journal": { "failing": failing, "rows": 1 }, "outputs": [{ "name": "main", "last_error": error }],
+    });
+    Service::Answers(serde_json::from_value(text).unwrap())
+}
+
+#[test]
+fn the_running_service_is_believed() {
+    let state = |of: &Service| service(Path::new("/run/qosd/qosd.sock"), of, "1.0").state();
+    assert_eq!(state(&report("1.0", None, None, None)), State::Ok);
+    assert_eq!(state(&report("0.9", None, None, None)), State::Warn);
+    assert_eq!(state(&report("1.0", Some("x"), None, None)), State::Warn);
+    assert_eq!(state(&report("1.0", None, Some("disk full"), None)), State::Fail);
+    assert_eq!(state(&report("1.0", None, None, Some("401"))), State::Warn);
+    assert_eq!(
+        [state(&Service::Away), state(&Service::Denied), state(&Service::Silent("x".to_owned()))],
+        [State::Note, State::Warn, State::Warn]
+    );
+}
