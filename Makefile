@@ -1,5 +1,5 @@
 # Every recipe is one step that a person can run by hand.
-.PHONY: run install uninstall test test-systemd fuzz prove check ci bench-ping bench-journal
+.PHONY: run install uninstall man deb test test-systemd test-package fuzz prove check ci bench-ping bench-journal
 
 PREFIX ?= /usr
 DESTDIR ?=
@@ -13,7 +13,7 @@ run:
 	cargo build --release
 	target/release/qosd run --config config/demo.toml
 
-# As a service, after `cargo build --release`; a config that is there stays. DESTDIR=FOLDER for packages.
+# As a service, after `cargo build --release` and `make man`; a config that is there stays. DESTDIR=FOLDER for packages.
 install:
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/qosd
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/qosd/dropins
@@ -21,6 +21,12 @@ install:
 	install -D -m 644 systemd/qosd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/qosd.conf
 	install -D -m 644 systemd/qosd.sysctl $(DESTDIR)$(PREFIX)/lib/sysctl.d/50-qosd.conf
 	install -m 644 systemd/datagram.conf systemd/networks.conf $(DESTDIR)$(PREFIX)/share/doc/qosd/dropins
+	test ! -d target/man || { \
+		install -D -m 644 target/man/qosd.8 $(DESTDIR)$(PREFIX)/share/man/man8/qosd.8 && \
+		install -D -m 644 target/man/qosd.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/qosd.toml.5 && \
+		install -D -m 644 target/completions/qosd $(DESTDIR)$(PREFIX)/share/bash-completion/completions/qosd && \
+		install -D -m 644 target/completions/_qosd $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_qosd && \
+		install -D -m 644 target/completions/qosd.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/qosd.fish; }
 	test -e $(DESTDIR)/etc/qosd/qosd.toml || install -D -m 644 config/qosd.toml $(DESTDIR)/etc/qosd/qosd.toml
 	test -n "$(DESTDIR)" || { systemd-sysusers qosd.conf && sysctl -q -p $(PREFIX)/lib/sysctl.d/50-qosd.conf && systemctl daemon-reload; }
 
@@ -28,6 +34,9 @@ install:
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/qosd $(DESTDIR)$(PREFIX)/lib/systemd/system/qosd.service
 	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/qosd.conf $(DESTDIR)$(PREFIX)/lib/sysctl.d/50-qosd.conf
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man8/qosd.8 $(DESTDIR)$(PREFIX)/share/man/man5/qosd.toml.5
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/qosd $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_qosd
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/qosd.fish
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/qosd
 	test -n "$(DESTDIR)" || systemctl daemon-reload
 
@@ -56,8 +65,6 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
-
-.PHONY: man deb test-package
 
 # Man pages and completions of shells, into target/man and target/completions.
 man:
