@@ -187,33 +187,31 @@ pub(super) fn service(socket: &Path, service: &Service, version: &str) -> Check 
         Service::Answers(report) => report,
     };
     let found = format!("process {} answers on {socket}, up {}", report.pid, age(Duration::from_secs(report.uptime_s)));
-    if report.version != version {
-        return Check::warn(NAME, format!("{found}, with version {} while this is {version}", report.version), "systemctl restart qosd");
+    if report.version == version {
+        complaints(report, found)
+    } else {
+        Check::warn(NAME, format!("{found}, with version {} while this is {version}", report.version), "systemctl restart qosd")
+    }
+}
+
+/// What it complains of, the worst first.
+fn complaints(report: &Report, found: String) -> Check {
+    const NAME: &str = "service";
+    if let Some(why) = &report.journal.failing {
+        let fix = "do what the check of the journal says; it goes on by itself";
+        return Check::fail(NAME, format!("{found}; its journal takes no rows: {why}"), fix);
     }
     if let Some(problem) = &report.config.problem {
-        return Check::warn(
-            NAME,
-            format!("{found}; it refused to reload: {problem}"),
-            "correct the config (qosd check), then: systemctl reload qosd",
-        );
+        let fix = "correct the config (qosd check), then: systemctl reload qosd";
+        return Check::warn(NAME, format!("{found}; it refused to reload: {problem}"), fix);
     }
-    if let Some(why) = &report.journal.failing {
-        return Check::fail(
-            NAME,
-            format!("{found}; its journal takes no rows: {why}"),
-            "do what the check of the journal says; it goes on by itself",
-        );
-    }
-    let failing: Vec<_> =
-        report.outputs.iter().filter_map(|output| Some(format!("{}: {}", output.name, output.last_error.as_ref()?))).collect();
-    if failing.is_empty() {
-        Check::ok(NAME, found)
-    } else {
-        Check::warn(
-            NAME,
-            format!("{found}; failing outputs: {}", failing.join("; ")),
-            "do what the check of the output says; it goes on by itself",
-        )
+    let failing = report.outputs.iter().filter_map(|output| Some(format!("{}: {}", output.name, output.last_error.as_ref()?)));
+    match failing.collect::<Vec<_>>()[..] {
+        [] => Check::ok(NAME, found),
+        ref failing => {
+            let fix = "do what the check of the output says; it goes on by itself";
+            Check::warn(NAME, format!("{found}; failing outputs: {}", failing.join("; ")), fix)
+        }
     }
 }
 

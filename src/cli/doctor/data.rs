@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::check::Check;
+use super::check::{Check, State};
 use crate::settings::units::show_bytes;
 
 /// With less than this the journal takes no rows for long.
@@ -75,57 +75,78 @@ pub(super) fn holder(locks: &str, inode: u64) -> Option<u32> {
     })
 }
 
+/// Where systemd makes the folder for the service.
+const STATE_DIRECTORY: &str = "/var/lib/qosd";
+const NAME: &str = "journal";
+
 /// Whether the journal has its place.
 pub(super) fn journal(facts: &Facts) -> Check {
-    const NAME: &str = "journal";
-    let Facts { path, place, service: (uid, user), me, .. } = facts;
-    let path = path.display();
+    let Facts { path: folder, place, service: (uid, user), me, .. } = facts;
+    let path = folder.display();
     let make = format!("install -d -m 700 -o {user} -g \"$(id -gn {user})\" {path}");
-    let remount =
-        format!("mount -o remount,rw \"$(findmnt -no TARGET --target {path})\", or set agent.data_dir to a folder that can be written to");
     match place {
         Place::Hidden(why) => Check::fail(NAME, format!("{path}: {why}"), format!("run qosd doctor as root or as {user}, or: {make}")),
         Place::NoFolder => Check::fail(NAME, format!("{path} is not a folder"), "set agent.data_dir to a folder"),
+        Place::Nothing(_, Ok(())) if uid != me && !folder.starts_with(STATE_DIRECTORY) => {
+            Check::warn(NAME, format!("{path} does not exist, and {user}, as whom the service runs, may not be able to make it"), make)
+        }
         Place::Nothing(above, Ok(())) => with_room(facts, &format!("{path} is made at the start, in {}", above.display()), 0),
         Place::Nothing(above, Err(Refusal::ReadOnly)) => {
-            Check::fail(NAME, format!("{path} does not exist, and {} is on a read-only file system", above.display()), remount)
+            Check::fail(NAME, format!("{path} does not exist, and {} is on a read-only file system", above.display()), remount(facts))
         }
         Place::Nothing(above, Err(_)) => {
             Check::fail(NAME, format!("{path} does not exist and cannot be made in {}", above.display()), make)
         }
-        Place::Folder(folder) => {
-            let Folder { owner, mode, writable, closed_file, used, locked_by } = folder;
-            let found = format!("{path}, of {} with mode {mode:04o}", owner.1);
-            let chown = format!("chown -R {user}: {path}");
-            if let Err(refusal) = writable {
-                return match refusal {
-                    Refusal::ReadOnly => Check::fail(NAME, format!("{found}, is on a read-only file system"), remount),
-                    // Of the service's own folder only the service, or root, can tell.
-                    Refusal::Denied if owner.0 == *uid && uid != me => {
-                        Check::note(NAME, format!("{found}, is closed to who runs this, as it should be"))
-                    }
-                    Refusal::Denied => Check::fail(NAME, format!("{found}, is closed to {user}"), chown),
-                    Refusal::Other(why) => Check::fail(NAME, format!("{found}, cannot be written to: {why}"), remount),
-                };
-            }
-            if let Some(file) = closed_file {
-                return Check::fail(NAME, format!("{found}: {} cannot be written to", file.display()), chown);
-            }
-            if owner.0 != *uid {
-                return Check::warn(NAME, format!("{found}: the service runs as {user}"), chown);
-            }
-            if mode & 0o077 != 0 {
-                return Check::warn(NAME, format!("{found}: open to others"), format!("chmod 700 {path}"));
-            }
-            let lock = locked_by.map_or_else(|| "nobody uses it now".to_owned(), |pid| format!("in use by process {pid}"));
-            with_room(facts, &format!("{found}, {lock}"), *used)
+        Place::Folder(folder) => judge(facts, folder),
+    }
+}
+
+fn remount(facts: &Facts) -> String {
+    let path = facts.path.display();
+    format!("mount -o remount,rw \"$(findmnt -no TARGET --target {path})\", or set agent.data_dir to a folder that can be written to")
+}
+
+/// The folder that is there: whether rows can be written, whether there is room, and whose it is.
+fn judge(facts: &Facts, folder: &Folder) -> Check {
+    let Facts { path, service: (uid, user), me, .. } = facts;
+    let Folder { owner, mode, writable, closed_file, used, locked_by } = folder;
+    let path = path.display();
+    let found = format!("{path}, of {} with mode {mode:04o}", owner.1);
+    let chown = format!("chown -R {user}: {path}");
+    match writable {
+        Err(Refusal::ReadOnly) => return Check::fail(NAME, format!("{found}, is on a read-only file system"), remount(facts)),
+        // Of the service's own folder only the service, or root, can tell.
+        Err(Refusal::Denied) if owner.0 == *uid && uid != me => {
+            return Check::note(NAME, format!("{found}, is closed to who runs this, as it should be"));
         }
+        Err(Refusal::Denied) => return Check::fail(NAME, format!("{found}, is closed to {user}"), chown),
+        Err(Refusal::Other(why)) => {
+            return Check::fail(
+                NAME,
+                format!("{found}, cannot be written to: {why}"),
+                "set agent.data_dir to a folder that can be written to",
+            );
+        }
+        Ok(()) => {}
+    }
+    if let Some(file) = closed_file {
+        return Check::fail(NAME, format!("{found}: {} cannot be written to", file.display()), chown);
+    }
+    let lock = locked_by.map_or_else(|| "nobody uses it now".to_owned(), |pid| format!("in use by process {pid}"));
+    let room = with_room(facts, &format!("{found}, {lock}"), *used);
+    if room.state() != State::Ok {
+        room
+    } else if owner.0 != *uid {
+        Check::warn(NAME, format!("{found}: the service runs as {user}"), chown)
+    } else if mode & 0o077 != 0 {
+        Check::warn(NAME, format!("{found}: open to others"), format!("chmod 700 {path}"))
+    } else {
+        room
     }
 }
 
 /// As found, if there is room for what the journal may still grow to.
 fn with_room(facts: &Facts, found: &str, used: u64) -> Check {
-    const NAME: &str = "journal";
     let Facts { path, free, max_size, .. } = facts;
     let Some(free) = *free else { return Check::ok(NAME, found) };
     let growth = max_size.saturating_sub(used);
@@ -147,7 +168,6 @@ fn with_room(facts: &Facts, found: &str, used: u64) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::State;
     use super::*;
 
     const GIB: u64 = 1 << 30;
@@ -186,6 +206,8 @@ mod tests {
         assert!(closed.state() == State::Fail && closed.found().contains("journal.lock"), "{closed:?}");
         let missing = journal(&facts(Place::Nothing("/var/lib".into(), Err(Refusal::Denied)), GIB));
         assert!(missing.fix().starts_with("install -d -m 700 -o qosd"), "{missing:?}");
+        let elsewhere = journal(&Facts { path: "/srv/qosd".into(), ..facts(Place::Nothing("/srv".into(), Ok(())), GIB) });
+        assert!(elsewhere.state() == State::Warn && elsewhere.fix().starts_with("install -d -m 700 -o qosd"), "{elsewhere:?}");
         assert_eq!(journal(&facts(Place::NoFolder, GIB)).state(), State::Fail);
         assert_eq!(journal(&facts(Place::Hidden("Permission denied".to_owned()), GIB)).state(), State::Fail);
     }

@@ -50,37 +50,33 @@ fn grant(program: &str) -> String {
 /// A check for each kind of socket and family.
 pub(super) fn sockets(families: &[Sockets], program: &str) -> Vec<Check> {
     let other_works = |family| families.iter().any(|sockets| sockets.family != family && sockets.any());
-    let of = |sockets: &Sockets| {
-        let family = word(sockets.family);
-        let (raw, datagram) = (format!("icmp_raw_{family}"), format!("icmp_datagram_{family}"));
-        let unavailable = |name: &str, why: &str| {
-            if other_works(sockets.family) {
-                Check::note(name, format!("this host has no {family}: {why}"))
-            } else {
-                Check::fail(
-                    name,
-                    format!("this host has no {family}: {why}"),
-                    format!("switch {family} on, for example: sysctl -w net.ipv6.conf.all.disable_ipv6=0"),
-                )
-            }
+    families.iter().flat_map(|sockets| of_family(sockets, other_works(sockets.family), program)).collect()
+}
+
+fn of_family(sockets: &Sockets, other_works: bool, program: &str) -> [Check; 2] {
+    let family = word(sockets.family);
+    let (raw, datagram) = (format!("icmp_raw_{family}"), format!("icmp_datagram_{family}"));
+    let unavailable = |name: &str, why: &str| {
+        let found = format!("this host has no {family}: {why}");
+        let fix = match sockets.family {
+            Family::V4 => "let the process have IPv4 sockets: look at RestrictAddressFamilies and SystemCallFilter of what starts it",
+            Family::V6 => "sysctl -w net.ipv6.conf.all.disable_ipv6=0, or boot without ipv6.disable=1",
         };
-        let raw = match &sockets.raw {
-            Access::Open => Check::ok(raw, "a socket opens"),
-            Access::Unavailable(why) => unavailable(&raw, why),
-            Access::Denied if sockets.any() => Check::note(raw, "not permitted without CAP_NET_RAW; datagram sockets are used instead"),
-            Access::Denied => Check::fail(raw, "not permitted: CAP_NET_RAW is missing", grant(program)),
-        };
-        let datagram = match &sockets.datagram {
-            Access::Open => Check::ok(datagram, "a socket opens"),
-            Access::Unavailable(why) => unavailable(&datagram, why),
-            Access::Denied if sockets.any() => Check::note(datagram, "not permitted by net.ipv4.ping_group_range; raw sockets are used"),
-            Access::Denied => {
-                Check::fail(datagram, "not permitted: no group of this process is within net.ipv4.ping_group_range", OPEN_GROUPS)
-            }
-        };
-        [raw, datagram]
+        if other_works { Check::note(name, found) } else { Check::fail(name, found, fix) }
     };
-    families.iter().flat_map(of).collect()
+    let raw = match &sockets.raw {
+        Access::Open => Check::ok(raw, "a socket opens"),
+        Access::Unavailable(why) => unavailable(&raw, why),
+        Access::Denied if sockets.any() => Check::note(raw, "not permitted without CAP_NET_RAW; datagram sockets are used instead"),
+        Access::Denied => Check::fail(raw, "not permitted: CAP_NET_RAW is missing", grant(program)),
+    };
+    let datagram = match &sockets.datagram {
+        Access::Open => Check::ok(datagram, "a socket opens"),
+        Access::Unavailable(why) => unavailable(&datagram, why),
+        Access::Denied if sockets.any() => Check::note(datagram, "not permitted by net.ipv4.ping_group_range; raw sockets are used"),
+        Access::Denied => Check::fail(datagram, "not permitted: no group of this process is within net.ipv4.ping_group_range", OPEN_GROUPS),
+    };
+    [raw, datagram]
 }
 
 /// What this process may: its effective capabilities by name.
@@ -175,7 +171,7 @@ pub(super) fn time_stamps(family: Family, stamps: &Stamps) -> Check {
             format!(
                 "{address} answers, but round trips are timed by {clocks}, not by the kernel at both ends: this host's own delays are in them"
             ),
-            "look whether the kernel has CONFIG_NETWORK_PHY_TIMESTAMPING and software stamps (ethtool -T lo), and whether the wall clock is being set just now",
+            "try again, as a wall clock that is being set spoils the stamps; then look whether loopback makes them: ethtool -T lo (software-transmit)",
         ),
         Stamps::NoSocket => Check::note(name, "not tested: there is no ICMP socket"),
         Stamps::Failed(why) => Check::warn(

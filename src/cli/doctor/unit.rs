@@ -96,6 +96,7 @@ pub(super) fn judge(found: &Found, user: Option<User>, datagram: bool) -> Check 
         (_, "auto-restart") => {
             Check::warn(NAME, format!("{state}: {}; it is started again and again", unit.result), "journalctl -u qosd -n 50")
         }
+        ("inactive", _) => Check::note(NAME, format!("{state}, {may}; systemctl enable --now qosd starts it")),
         _ => Check::ok(NAME, format!("{state}, {may}")),
     }
 }
@@ -130,7 +131,7 @@ mod tests {
             let check = judge(&shown(active, sub, "qosd", "cap_net_raw"), USER, false);
             assert!(check.state() == State::Warn && check.fix().starts_with("journalctl -u qosd"), "{check:?}");
         }
-        assert_eq!(judge(&shown("inactive", "dead", "qosd", "cap_net_raw"), USER, false).state(), State::Ok);
+        assert_eq!(judge(&shown("inactive", "dead", "qosd", "cap_net_raw"), USER, false).state(), State::Note);
     }
 
     #[test]
