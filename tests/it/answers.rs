@@ -284,7 +284,8 @@ async fn i13_a_server_that_does_not_read_the_request_gets_it_again() {
     });
     let Outcome { status, letters, .. } = deliver(&format!("http://{address}")).await;
     assert_eq!((status.delivered, status.refused, letters), (ROWS as u64, 0, 0));
-    assert!(status.retries >= FORMS as u64, "{} retries", status.retries);
+    // One that is closed before the request is written is tried again at once, which is no retry.
+    assert!(status.retries > 0);
     let requests = bad.join().unwrap().requests();
     assert_eq!((requests.len(), requests[0].body.lines().count()), (1, ROWS as usize));
 }
