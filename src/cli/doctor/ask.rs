@@ -31,6 +31,7 @@ use crate::mesh::agent::client::{Client as Collector, FetchError};
 use crate::outgoing::one_line;
 use crate::probe::iperf3::process::{self, End, StartError};
 use crate::probe::ping::engine::{Lent, PingEngine};
+use crate::probe::ping::flight::Stamps as Clocks;
 use crate::probe::ping::packet::Family;
 use crate::probe::ping::report::TIMESTAMPS;
 use crate::probe::ping::settings::{Host, Job};
@@ -41,6 +42,10 @@ use crate::status::server::STATUS_PATH;
 
 /// The longest that the pings may take, with all that is around them.
 const PINGS: Duration = Duration::from_secs(5);
+/// How often is looked for the kernel's stamps.
+const ATTEMPTS: u32 = 6;
+/// From one look to the next.
+const MOMENT: Duration = Duration::from_millis(200);
 /// How long a program may take to say what it is.
 const PROGRAM: Duration = Duration::from_secs(3);
 /// The longest that an output may take, whatever the config allows.
@@ -55,8 +60,8 @@ pub(super) async fn pings(shared: &Shared) -> Vec<(Family, Stamps)> {
         Err(why) => return FAMILIES.map(|family| (family, Stamps::Failed(why.clone()))).into(),
     };
     let driver = engine.drive().map(actix_rt::spawn);
-    let of = async |family: Family| match timeout(PINGS, engine.measure(&ping(family), None)).await {
-        Ok(finding) => (family, stamps(&finding)),
+    let of = async |family: Family| match timeout(PINGS, stamped(&engine, family)).await {
+        Ok(stamps) => (family, stamps),
         Err(_) => (family, Stamps::Failed("the engine does not end".to_owned())),
     };
     let found = join_all(FAMILIES.map(of)).await;
@@ -64,6 +69,19 @@ pub(super) async fn pings(shared: &Shared) -> Vec<(Family, Stamps)> {
         driver.abort();
     }
     found
+}
+
+/// How this host is stamped. The kernel begins to stamp what comes in a moment after the first socket of the host has asked for
+/// it, so it is given that moment.
+async fn stamped(engine: &PingEngine, family: Family) -> Stamps {
+    let job = ping(family);
+    for _ in 1..ATTEMPTS {
+        match stamps(&engine.measure(&job, None).await) {
+            Stamps::Made(clocks) if clocks != Clocks::Kernel.name() => tokio::time::sleep(MOMENT).await,
+            stamps => return stamps,
+        }
+    }
+    stamps(&engine.measure(&job, None).await)
 }
 
 /// A few packets to this host itself.
