@@ -13,8 +13,10 @@ use crate::app::{self, Ended, Options, StartError};
 use crate::config::{self, Env};
 use crate::probe::KINDS;
 use crate::settings::explain;
+use credentials::as_the_unit;
 
 pub mod check;
+mod credentials;
 mod doctor;
 mod export;
 mod http;
@@ -94,15 +96,15 @@ fn dispatch(cli: Cli, env: Env) -> u8 {
     let config = cli.config.unwrap_or_else(|| config::default_path(&env));
     let outcome = match cli.command.unwrap_or(Command::Run) {
         Command::Run => Ok(run(Options { config, env, kinds: KINDS })),
-        Command::Check { show } => Ok(check::check(&config, KINDS, &env, show, &mut std::io::stdout().lock())),
+        Command::Check { show } => Ok(check::check(&config, KINDS, &as_the_unit(&config, env), show, &mut std::io::stdout().lock())),
         Command::Ping(arguments) => Ok(ping::run(&arguments)),
         Command::Iperf3(arguments) => Ok(iperf3::run(&arguments)),
         Command::Http(arguments) => Ok(http::run(&arguments)),
         Command::Status(arguments) => status::run(&config, &env, &arguments),
         Command::Export(arguments) => export::run(&config, &env, &arguments),
         Command::Requeue(arguments) => requeue::run(&config, &env, &arguments),
-        Command::Doctor => doctor::run(&config, &env),
-        Command::Mesh(arguments) => mesh::run(&config, &env, &arguments),
+        Command::Doctor => doctor::run(&config, &as_the_unit(&config, env)),
+        Command::Mesh(arguments) => mesh::run(&config, &as_the_unit(&config, env), &arguments),
     };
     outcome.unwrap_or_else(|error| {
         complain(&format!("{error:#}"));

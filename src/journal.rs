@@ -202,7 +202,7 @@ impl Journal {
 
     fn with_ring(dir: &Path, settings: Settings, clock: Clock, mode: Mode, ring: usize) -> Result<Self, JournalError> {
         let shared = Arc::new(Shared::new(dir, settings, clock, ring));
-        let engine = Engine::start(Arc::clone(&shared))?;
+        let engine = Engine::start(Arc::clone(&shared), mode == Mode::Inline)?;
         let runner = match mode {
             Mode::Inline => Runner::Inline(Box::new(Mutex::new(engine))),
             Mode::Threaded => {

@@ -13,7 +13,7 @@ use actix_rt::System;
 use super::check::plural;
 use super::{FAILED, OK, oneshot};
 use crate::clock::sync;
-use crate::config::{self, Config, DEFAULT_PATH, Env, Problems, Whereabouts};
+use crate::config::{self, Config, Env, Problems, Whereabouts};
 use crate::probe::iperf3::Iperf3;
 use crate::probe::ping::packet::Family;
 use crate::probe::{KINDS, Kind};
@@ -36,8 +36,6 @@ mod unit;
 const CONFIG: &str = "config";
 /// How long reading of files may take, be they on a file system that does not answer.
 const FILES: Duration = Duration::from_secs(5);
-/// Where secrets are that systemd gives to the service: while it runs, and before.
-const CREDENTIALS: [&str; 2] = ["/run/credentials/qosd.service", "/etc/credstore"];
 
 /// Looks at everything, shows it, and gives the exit status: 0 if nothing failed.
 pub(super) fn run(config: &Path, env: &Env) -> anyhow::Result<u8> {
@@ -58,7 +56,6 @@ pub(super) fn run(config: &Path, env: &Env) -> anyhow::Result<u8> {
 /// Every check, in the order in which they are shown.
 async fn examine(path: &Path, env: &Env) -> Vec<Check> {
     let shared = oneshot::shared();
-    let env = as_the_unit(path, env, Path::is_dir);
     let (file, given) = (path.to_owned(), env.clone());
     let read = look::within(FILES, move || {
         let loaded = config::load(&file, KINDS, &given).map_err(|problems| wrong(&file, &problems, matches!(file.try_exists(), Ok(false))));
@@ -74,11 +71,11 @@ async fn examine(path: &Path, env: &Env) -> Vec<Check> {
     let (pings, iperf3, names, outputs) =
         tokio::join!(ask::pings(&shared), ask::iperf3(), ask::names(config, &shared), ask::outputs(config, &shared.clock));
     let data = look::folder(whereabouts.as_ref(), config, &person);
-    let (data, files, service) = tokio::join!(data, look::files(path, config, &person), ask::service(path, &env));
+    let (data, files, service) = tokio::join!(data, look::files(path, config, &person), ask::service(path, env));
 
     let mut checks = vec![person.check(), loaded.as_ref().map_or_else(Clone::clone, |config| good(path, config))];
     checks.push(files);
-    checks.extend(rights(&unit, &person, &pings));
+    checks.extend(rights(&unit, &person, &pings, &data_dir(whereabouts.as_ref())));
     checks.push(host::rmem_max(&look::buffers(config)));
     checks.push(host::iperf3(&iperf3, &config.map(needs_iperf3).unwrap_or_default()));
     checks.push(host::dns(&names));
@@ -90,28 +87,16 @@ async fn examine(path: &Path, env: &Env) -> Vec<Check> {
 }
 
 /// What the right to send ICMP rests on.
-fn rights(unit: &Found, person: &Person, pings: &[(Family, Stamps)]) -> Vec<Check> {
+fn rights(unit: &Found, person: &Person, pings: &[(Family, Stamps)], data_dir: &Path) -> Vec<Check> {
     let (sockets, groups) = (look::sockets(), look::groups(person));
     let program = std::env::current_exe().map_or_else(|_| "/usr/bin/qosd".to_owned(), |path| path.display().to_string());
     let held = look::capabilities();
-    let mut checks = vec![unit::judge(unit, person.unit, groups.open_to_the_unit())];
+    let mut checks = vec![unit::judge(unit, person.unit, groups.open_to_the_unit(), data_dir)];
     checks.push(icmp::capabilities(held.as_deref().map_err(String::as_str), &sockets, &program));
     checks.extend(icmp::sockets(&sockets, &program));
     checks.push(icmp::ping_group_range(&groups, &sockets));
     checks.extend(pings.iter().map(|(family, stamps)| icmp::time_stamps(*family, stamps)));
     checks
-}
-
-/// The environment with what systemd adds to it for the service, if this is the config of its unit.
-fn as_the_unit(path: &Path, env: &Env, exists: impl Fn(&Path) -> bool) -> Env {
-    let mut env = env.clone();
-    if path == Path::new(DEFAULT_PATH)
-        && !env.contains_key("CREDENTIALS_DIRECTORY")
-        && let Some(folder) = CREDENTIALS.iter().find(|folder| exists(Path::new(folder)))
-    {
-        env.insert("CREDENTIALS_DIRECTORY".to_owned(), (*folder).to_owned());
-    }
-    env
 }
 
 /// A config in which nothing is wrong.
@@ -154,25 +139,4 @@ fn needs_iperf3(config: &Config) -> Vec<String> {
 /// Where the journal is, as far as that can be known.
 fn data_dir(whereabouts: Option<&Whereabouts>) -> std::path::PathBuf {
     whereabouts.map_or_else(|| "/var/lib/qosd".into(), |there| there.data_dir.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_secrets_of_the_unit_are_found_for_its_config_alone() {
-        let (unit_s, other) = (Path::new(DEFAULT_PATH), Path::new("/tmp/qosd.toml"));
-        let folder = |path, env: &Env, there: &[&str]| {
-            let there: Vec<_> = there.iter().map(Path::new).collect();
-            as_the_unit(path, env, |folder| there.contains(&folder)).get("CREDENTIALS_DIRECTORY").cloned()
-        };
-        let none = Env::new();
-        assert_eq!(folder(unit_s, &none, &CREDENTIALS).as_deref(), Some(CREDENTIALS[0]));
-        assert_eq!(folder(unit_s, &none, &CREDENTIALS[1..]).as_deref(), Some(CREDENTIALS[1]));
-        assert_eq!(folder(unit_s, &none, &[]), None);
-        assert_eq!(folder(other, &none, &CREDENTIALS), None);
-        let given = Env::from([("CREDENTIALS_DIRECTORY".to_owned(), "/mine".to_owned())]);
-        assert_eq!(folder(unit_s, &given, &CREDENTIALS).as_deref(), Some("/mine"));
-    }
 }

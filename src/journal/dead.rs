@@ -11,8 +11,8 @@ use super::acknowledged::Acknowledged;
 use super::letter::{DeadCount, DeadLetter, Requeue, Round};
 use super::reader::Found;
 use super::shared::held;
-use super::store::Store;
-use super::{Journal, JournalError, Position, Stored, folder};
+use super::{Journal, JournalError, Position, Stored, folder, salvage};
+use crate::clock::Clock;
 
 /// The size of the journal by which a write-ahead file is limited while only letters are requeued.
 const MAX_SIZE: u64 = 1 << 30;
@@ -108,7 +108,8 @@ pub fn requeue(dir: &Path, output: Option<&str>) -> Result<u64, JournalError> {
         return Err(JournalError::Missing(path));
     }
     let owned = folder::own(dir)?;
-    let mut store = Store::open(&owned.file, MAX_SIZE)?;
+    // As the service would: what it would repair must not be spoilt.
+    let mut store = salvage::open(&owned.file, MAX_SIZE, Clock::system().now().unix)?;
     if let Some(name) = output
         && !store.outputs()?.contains_key(name)
     {

@@ -167,6 +167,12 @@ impl Inbox {
         self.arrived(now);
     }
 
+    /// What waits about positions is of rows that are gone with their file.
+    pub(super) fn forget_positions(&mut self) {
+        self.letters.forget_positions();
+        self.damaged.clear();
+    }
+
     /// Takes rows that arrive at `now` of the monotonic clock. Says whether rows began to be lost.
     pub(super) fn append(&mut self, rows: Vec<Row>, now: Duration) -> bool {
         if rows.is_empty() {
@@ -259,26 +265,28 @@ impl Inbox {
         self.first.map(|first| first.saturating_add(wait).saturating_sub(now).min(wait))
     }
 
-    /// Takes what the next commit makes durable. Who waits, and what follows from the rows, goes with the last of them.
+    /// Takes what the next commit makes durable. Who waits, and what follows from the rows, goes with the last of them; what outputs
+    /// have is of rows that are durable, and goes first: a kill must not make one a new output.
     pub(super) fn take(&mut self) -> Batch {
         let count = self.rows.len().min(COMMIT);
         let rows: Vec<Waiting> = self.rows.drain(..count).collect();
         self.in_flight = count;
         let dropped = std::mem::take(&mut self.dropped);
+        let changed = std::mem::take(&mut self.changed);
+        let outputs = changed.into_iter().map(|name| (name.clone(), self.outputs.get(&name).cloned())).collect();
+        let letters = std::mem::take(&mut self.letters);
+        let accounted = !self.unaccounted;
         if !self.rows.is_empty() {
-            return Batch { rows, dropped, promised: self.promised && !self.unaccounted, ..Batch::default() };
+            return Batch { rows, outputs, letters, dropped, promised: self.promised && accounted, ..Batch::default() };
         }
         self.first = None;
         let tickets = self.answer();
-        let changed = std::mem::take(&mut self.changed);
-        let outputs = changed.into_iter().map(|name| (name.clone(), self.outputs.get(&name).cloned())).collect();
-        let accounted = !self.unaccounted;
         let schedule = (accounted && std::mem::take(&mut self.promises_changed)).then(|| self.promises.clone());
         Batch {
             rows,
             outputs,
             schedule,
-            letters: std::mem::take(&mut self.letters),
+            letters,
             damaged: std::mem::take(&mut self.damaged),
             clean: std::mem::take(&mut self.clean) && accounted,
             promised: self.promised && accounted,
@@ -405,10 +413,12 @@ mod tests {
     fn who_waits_is_told_with_the_last_row_not_with_the_first() {
         let mut inbox = inbox(RING);
         inbox.append(rows(0..COMMIT as i64 + 1), NOW);
+        inbox.acknowledge("main", Acknowledged::default(), NOW);
         let (ticket, _answer) = oneshot::channel();
         inbox.wait(ticket, true);
         let first = inbox.take();
         assert_eq!((first.rows.len(), first.tickets.len(), first.clean), (COMMIT, 0, false));
+        assert!(first.outputs.contains_key("main"), "an output is known no later than the rows that it lacks");
         assert_eq!(inbox.due_in(NOW), Some(Duration::ZERO));
         let last = inbox.take();
         assert_eq!((last.rows.len(), last.tickets.len(), last.clean), (1, 1, true));

@@ -119,6 +119,12 @@ impl Letters {
         self.requeues.extend(failed.requeues);
     }
 
+    /// Their rows are gone: wishes alone stay.
+    pub(super) fn forget_positions(&mut self) {
+        self.refused.clear();
+        self.settled.clear();
+    }
+
     /// Tells whoever wished to requeue that it can not be done.
     pub(super) fn refuse_requeues(&mut self, reason: &str) {
         for Requeue { tell, .. } in self.requeues.drain(..) {

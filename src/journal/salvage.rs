@@ -35,11 +35,16 @@ const LAID_OVER: &str = ".laid-over";
 /// First byte of a page with rows.
 const LEAF: u8 = 0x0d;
 
-/// Opens the file at the start of the process.
-pub(super) fn open(path: &Path, max_size: u64, now: Timestamp) -> Result<Store, JournalError> {
+/// Opens the file at the start of the process, if it is not damaged.
+pub(super) fn open_sound(path: &Path, max_size: u64, now: Timestamp) -> Result<Store, JournalError> {
     finish(path, now)?;
     let opened = trusted(path).and_then(|()| Store::open(path, max_size));
-    match opened.and_then(|store| looked(store, path, Look::Start)) {
+    opened.and_then(|store| looked(store, path, Look::Start))
+}
+
+/// Opens the file at the start of the process.
+pub(super) fn open(path: &Path, max_size: u64, now: Timestamp) -> Result<Store, JournalError> {
+    match open_sound(path, max_size, now) {
         Err(error) if sound::is_damage(&error) => {
             salvage(path, None, &error, now)?;
             Store::open(path, max_size)

@@ -54,6 +54,8 @@ pub(super) struct Store {
     dead: Counts,
     tip: Position,
     max_size: u64,
+    /// It took the place of another file while that was in use.
+    follows: bool,
     /// Rows above the tip may be left of a commit that failed: they go before the next.
     leftovers: bool,
 }
@@ -76,7 +78,7 @@ impl Store {
         let id = schema::id(&conn).map_err(failed("reading the file"))?;
         let (dictionary, counters, tip) = load(&conn).map_err(failed("reading the file"))?;
         let dead = letters::count(&conn).map_err(failed("reading the file"))?;
-        let mut store = Self { conn, id, wal: wal.into(), dictionary, counters, dead, tip, max_size: 0, leftovers: false };
+        let mut store = Self { conn, id, wal: wal.into(), dictionary, counters, dead, tip, max_size: 0, follows: false, leftovers: false };
         store.limit(max_size)?;
         Ok(store)
     }
@@ -111,6 +113,11 @@ impl Store {
             Ok(lost.is_some_and(|lost| now.since(lost) < KEEP_REMOVED) || any_altered(&self.conn)?)
         };
         read().map_err(failed("reading the outputs"))
+    }
+
+    /// Whether it took the place of another file, so that what is known of positions is not of its rows.
+    pub(super) fn follows(&self) -> bool {
+        self.follows
     }
 
     /// The position of the last durable row.

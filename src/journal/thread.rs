@@ -53,7 +53,9 @@ pub(super) struct Engine {
 
 impl Engine {
     /// With the file open, unless the disk has none for us now: then rows wait in memory, and it is tried again.
-    pub(super) fn start(shared: Arc<Shared>) -> Result<Self, JournalError> {
+    ///
+    /// A damaged file is repaired now only if `repairs`: that may take minutes, which measuring does not wait for.
+    pub(super) fn start(shared: Arc<Shared>, repairs: bool) -> Result<Self, JournalError> {
         let now = shared.clock.now();
         let mut engine = Self {
             shared,
@@ -66,7 +68,7 @@ impl Engine {
             dropped_letters: None,
             suspect: false,
         };
-        match engine.open(now) {
+        match engine.open(now, repairs) {
             Ok(()) => engine.publish(),
             Err(error) if error.forbids_start() => return Err(error),
             Err(error) => engine.failed(Batch::default(), &error, now.mono),
@@ -132,7 +134,7 @@ impl Engine {
         if let Some(doubted) = self.store.take_if(|_| self.suspect) {
             doubted.close_untrusted();
         }
-        if let Err(error) = guarded(|| self.open(now)) {
+        if let Err(error) = guarded(|| self.open(now, true)) {
             return self.failed(Batch::default(), &error, now.mono);
         }
         let batch = {
@@ -149,8 +151,8 @@ impl Engine {
         }
     }
 
-    /// Opens the file if it is not open.
-    fn open(&mut self, now: Moment) -> Result<(), JournalError> {
+    /// Opens the file if it is not open; a damaged one only if it is to be repaired.
+    fn open(&mut self, now: Moment, repairs: bool) -> Result<(), JournalError> {
         if self.store.is_some() {
             return Ok(());
         }
@@ -164,7 +166,8 @@ impl Engine {
         let file = self.shared.folder.own()?;
         let store = match &self.before {
             Some(before) => salvage::reopen(&file, max_size, before, self.suspect, now.unix)?,
-            None => salvage::open(&file, max_size, now.unix)?,
+            None if repairs => salvage::open(&file, max_size, now.unix)?,
+            None => salvage::open_sound(&file, max_size, now.unix)?,
         };
         self.suspect = false;
         // It may be a new one, made of what read right in a damaged one.
@@ -176,7 +179,11 @@ impl Engine {
             self.shared.tip.send_replace(store.tip());
             self.shared.readable.send_replace(true);
         } else if renewed || self.before.is_some_and(|before| before.id != store.now().id) {
-            held(&self.shared.inbox).repeat(now.mono);
+            let mut inbox = held(&self.shared.inbox);
+            if store.follows() {
+                inbox.forget_positions();
+            }
+            inbox.repeat(now.mono);
         }
         // If this one is taken away, too, the rows of the one before are still to be counted.
         self.before = Some(store.now());
@@ -337,7 +344,7 @@ mod tests {
     async fn while_the_disk_takes_nothing_only_the_end_hastens_the_next_attempt() {
         let dir = tempfile::tempdir().unwrap();
         let shared = Arc::new(Shared::new(dir.path(), settings(), Clock::virtual_from(Timestamp::default()), 100_000));
-        let mut engine = Engine::start(Arc::clone(&shared)).unwrap();
+        let mut engine = Engine::start(Arc::clone(&shared), true).unwrap();
         let other = schema::writer(&shared.folder.file().unwrap()).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let ask = |clean| {

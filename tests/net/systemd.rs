@@ -181,6 +181,26 @@ fn a_credential_is_read_and_seen_by_the_service_alone() {
     let request = eventually(SOON, || server.requests().into_iter().next().ok_or_else(|| machine.log()));
     assert_eq!(request.headers["authorization"], "Token canary-of-a-token");
     assert!(!machine.log().contains("canary"));
+    // Who else asks about this config finds it, too.
+    machine.done(&["systemctl", "reload", "qosd"]);
+    machine.done(&["qosd", "check"]);
+    let doctor = machine.run(&["qosd", "doctor"]);
+    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(doctor.contains("ok unit: ") && doctor.contains("ok config: ") && doctor.contains("ok influxdb.main: "), "{doctor}");
+    assert!(!doctor.contains("canary"));
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_throughput_test_is_told_as_what_it_is() {
+    let iperf3 = "[iperf3_server]\n[iperf3.self]\ntargets = [\"127.0.0.1\"]\ninterval = \"25s\"\nduration = \"20s\"\nprotocols = [\"tcp\"]\nphase = \"aligned\"\n";
+    let machine = Machine::new(&format!("{PING}{iperf3}"));
+    machine.start();
+    let client = "for p in /proc/[0-9]*; do grep -qs -- -c $p/cmdline && grep -qs '^Name:.iperf3' $p/status && exit 0; done; exit 1";
+    eventually(Duration::from_secs(40), || if machine.run(&["sh", "-c", client]).status.success() { Ok(()) } else { Err(machine.log()) });
+    machine.done(&["systemctl", "stop", "qosd"]);
+    let rows = machine.rows();
+    let told: Vec<_> = rows.iter().filter(|row| row.tag("kind") == "iperf3").map(|row| (row.text("result"), row.text("error"))).collect();
+    assert_eq!(told, [("skipped", "shutdown")]);
 }
 
 #[test]
@@ -235,6 +255,11 @@ fn the_unit_has_no_errors_and_little_exposure() {
     };
     let (right, _, errors) = analyze(&["verify", "--man=no"], None);
     assert_eq!((right, errors.as_str()), (true, ""));
+    for dropped_in in ["datagram.conf", "networks.conf"] {
+        let (right, _, errors) = analyze(&["verify", "--man=no"], Some(dropped_in));
+        assert_eq!((right, errors.as_str()), (true, ""), "{dropped_in}");
+        std::fs::remove_file(dir.path().join("qosd.service.d").join(dropped_in)).expect("it was put there");
+    }
     for dropped_in in [None, Some("datagram.conf")] {
         let (low, said, _) = exposure(dropped_in);
         assert!(low, "{dropped_in:?}: {said}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::super::credentials::remedy;
 use super::check::Check;
 use crate::influxdb::trial::Trial;
 use crate::influxdb::{Api, Settings};
@@ -38,6 +39,7 @@ pub(super) fn output(name: &str, settings: &Settings, tried: &Result<Trial, Stri
         Ok(Trial::Other(said)) => {
             Check::fail(&key, format!("{url}: {said}"), format!("look into the log of the database; what it says is not about {place}"))
         }
+        Err(why) if why.contains("certificate") => Check::fail(&key, format!("{url}: {why}"), CERTIFICATE),
         Err(why) => Check::fail(
             &key,
             format!("{url} does not answer: {why}"),
@@ -45,6 +47,9 @@ pub(super) fn output(name: &str, settings: &Settings, tried: &Result<Trial, Stri
         ),
     }
 }
+
+/// What mends TLS without the right certificates, here or there.
+const CERTIFICATE: &str = "apt-get install ca-certificates; for an authority of your own: put it into /usr/local/share/ca-certificates, then: update-ca-certificates, systemctl restart qosd; else correct the server's certificate";
 
 fn place(api: &Api) -> String {
     match api {
@@ -63,7 +68,7 @@ fn secret(key: &str, settings: &Settings) -> String {
         Api::V1 { .. } => return format!("the database wants a login: set {key}.username and {key}.password_file"),
     };
     match &settings.secret_file {
-        Some(file) => format!("put {what} into {}, then: systemctl reload qosd", file.display()),
+        Some(file) => format!("put {what} into {}", remedy(file)),
         None => format!("set {key}.{name}_file to a file with {what}"),
     }
 }
@@ -111,11 +116,9 @@ pub(super) fn collector(settings: &mesh::agent::Settings, fetched: &Result<usize
             NAME,
             format!("{url} knows the key and lists {probes} probes; that it takes results is not proven, as a post would leave rows"),
         ),
-        Err(error @ FetchError::Refused(_, said)) if ["400", "401", "403"].iter().any(|status| said.starts_with(status)) => Check::fail(
-            NAME,
-            format!("{url}: {error}"),
-            format!("put the collector's key into {}, then: systemctl reload qosd", settings.key_file.display()),
-        ),
+        Err(error @ FetchError::Refused(_, said)) if ["400", "401", "403"].iter().any(|status| said.starts_with(status)) => {
+            Check::fail(NAME, format!("{url}: {error}"), format!("put the collector's key into {}", remedy(&settings.key_file)))
+        }
         Err(error @ FetchError::Refused(..)) => {
             Check::fail(NAME, format!("{url}: {error}"), "correct mesh.collector: what stands before /api/v1")
         }

@@ -13,13 +13,14 @@ use nix::errno::Errno;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{self, AccessFlags, Gid, Uid, access, getegid, geteuid, getgrouplist, getgroups};
 
+use super::super::credentials::is_one;
 use super::check::Check;
 use super::data::{self, Facts, Folder, Place, Refusal};
 use super::files::{self, Entry, Need, Reader};
 use super::host::Buffers;
 use super::icmp::{self, Access, Groups, Sockets};
 use super::unit::{Found, UNIT, User};
-use super::{CREDENTIALS, FILES, data_dir};
+use super::{FILES, data_dir};
 use crate::config::{Config, Whereabouts};
 use crate::probe::ping::packet::Family;
 use crate::probe::ping::settings::Job;
@@ -205,7 +206,7 @@ pub(super) async fn files(main: &Path, config: Option<&Config>, person: &Person)
     let mut paths = vec![main];
     let secrets = config.iter().flat_map(|config| config.influxdb.values()).filter_map(|output| output.secret_file.clone());
     let key = config.and_then(|config| config.mesh.as_ref()).map(|mesh| mesh.key_file.clone());
-    paths.extend(secrets.chain(key).filter(|path| !CREDENTIALS.iter().any(|folder| path.starts_with(folder))));
+    paths.extend(secrets.chain(key).filter(|path| !is_one(path)));
     let looked = within(FILES, move || {
         let merged = beside.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
         paths.extend(merged.filter(|path| path.extension().is_some_and(|extension| extension == "toml")));

@@ -56,6 +56,8 @@ impl Store {
             store.counters = counters;
             tracing::error!(rows = lost, "journal lost rows that were durable");
         }
+        // The commit that failed may have got this far: what it counted is counted again with what it gave back.
+        store.counters.dropped_memory = before.counters.dropped_memory;
         store.tip = before.tip;
         store.leftovers = true;
         Ok(store)
@@ -76,7 +78,7 @@ impl Store {
         let tip = if pending > 0 { Position(both.0 + self.tip.0) } else { both };
         go_on_behind(&tx, tip, counters)?;
         tx.commit()?;
-        (self.tip, self.counters) = (tip, counters);
+        (self.tip, self.counters, self.follows) = (tip, counters, true);
         let (rows, letters) = (before.counters.rows, before.letters);
         tracing::error!(rows, letters, pending, "journal was taken away, another takes its place");
         Ok(())

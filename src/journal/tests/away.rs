@@ -181,6 +181,42 @@ async fn dead_letters_that_go_with_a_file_are_counted() {
 }
 
 #[test]
+fn what_a_failed_commit_counted_is_not_counted_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(folder::FILE);
+    let batch = || inbox::Batch { rows: rows(0..10).into_iter().map(Waiting::from).collect(), dropped: 7, ..Default::default() };
+    let mut store = Store::open(&path, 1 << 30).unwrap();
+    let before = store.now();
+    // It reaches the file, but its sync failed: it is given back and comes again.
+    store.commit(&batch(), at(0)).unwrap();
+    store.close_untrusted();
+    let mut store = Store::reopen(&path, 1 << 30, &before).unwrap();
+    store.commit(&batch(), at(1)).unwrap();
+    assert_eq!((store.counters().dropped_memory, store.counters().rows, store.tip()), (7, 10, Position(10)));
+}
+
+#[tokio::test]
+async fn letters_that_wait_are_of_no_row_of_a_file_that_takes_the_place_of_theirs() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let old = open(&data, Mode::Threaded);
+    old.append(rows(0..5));
+    old.flush().await.unwrap();
+    drop(old);
+    std::fs::rename(&data, dir.path().join("kept")).unwrap();
+    let journal = open(&data, Mode::Threaded);
+    journal.append(rows(5..10));
+    journal.flush().await.unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(dir.path().join("kept"), &data).unwrap();
+    let letter = DeadLetter { position: Position(3), reason: "400".to_owned() };
+    journal.bury("main", &Acknowledged::starting_at(Position(5)), vec![letter]);
+    journal.append(rows(10..11));
+    taken(&journal, 6).await;
+    assert_eq!((journal.dead("main").letters, journal.stats().rows), (0, 6), "position 3 is another row there");
+}
+
+#[test]
 fn positions_of_rows_that_a_file_has_lost_are_not_given_again_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(folder::FILE);

@@ -1,9 +1,9 @@
 #!/bin/sh
-# boot.sh FOLDER TOOLS: makes a host of its own out of this one and becomes its systemd. To be run in new namespaces of all
-# kinds. What the new host writes stays in a file system in memory below FOLDER; TOOLS are found there in /opt/tools.
+# boot.sh FOLDER SOURCES: makes a host of its own out of this one and becomes its systemd. To be run in new namespaces of all
+# kinds. What the new host writes stays in a file system in memory below FOLDER; SOURCES, this repository, are found there in /opt/qosd.
 set -eu
 place=$1
-tools=$2
+sources=$2
 
 mount -t tmpfs -o mode=755 tmpfs "$place"
 mkdir "$place/upper" "$place/work" "$place/root"
@@ -28,8 +28,8 @@ done
 mkdir "$root/dev/shm" "$root/dev/pts"
 ln -s /proc/self/fd "$root/dev/fd"
 ln -s pts/ptmx "$root/dev/ptmx"
-mkdir -p "$root/opt/tools"
-mount --bind "$tools" "$root/opt/tools"
+mkdir -p "$root/opt/qosd"
+mount --bind "$sources" "$root/opt/qosd"
 
 cat >"$root/etc/systemd/system/test.target" <<END
 [Unit]

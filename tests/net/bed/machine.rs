@@ -13,7 +13,7 @@ use super::daemon::QOSD;
 use super::net::Namespace;
 use super::process::Process;
 use super::rows::Exported;
-use super::{eventually, need_root, tools};
+use super::{eventually, need_root};
 
 /// How long systemd may take until it is up.
 const BOOT: Duration = Duration::from_mins(1);
@@ -34,10 +34,10 @@ impl Machine {
         need_root();
         assert!(Path::new("/lib/systemd/systemd").exists(), "these tests need systemd: apt-get install systemd");
         let dir = tempfile::tempdir().expect("there is a place for temporary files");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/net/bed/boot.sh");
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net", "--cgroup"]);
-        command.arg("sh").arg(script).arg(dir.path()).arg(tools().parent().expect("bin is in a folder"));
+        command.arg("sh").arg(sources.join("tests/net/bed/boot.sh")).arg(dir.path()).arg(sources);
         let systemd = Process::start(&mut command);
         let pid = eventually(BOOT, || child_of(systemd.pid()).ok_or_else(|| systemd.log()));
         eventually(BOOT, || match fs::read_to_string(format!("/proc/{pid}/comm")) {
@@ -56,21 +56,16 @@ impl Machine {
     }
 
     fn install(&self, config: &str) {
-        let mut make = Command::new("make");
-        make.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--no-print-directory", "install"]);
-        make.arg(format!("BINARY={QOSD}")).arg(format!("DESTDIR={}", self.path("/").display()));
-        let output = make.output().expect("make is there");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        self.done(&["systemd-sysusers", "qosd.conf"]);
+        fs::copy(QOSD, self.path("/var/tmp/qosd")).expect("the program was built");
+        self.done(&["make", "--no-print-directory", "-C", "/opt/qosd", "install", "BINARY=/var/tmp/qosd"]);
         self.configure(config);
         // As the service may, wherever this host has it.
         if !self.path("/usr/bin/iperf3").exists() {
-            let lib = format!("/opt/tools/root/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-            let script = format!("#!/bin/sh\nLD_LIBRARY_PATH={lib} exec /opt/tools/root/usr/bin/iperf3 \"$@\"\n");
+            let lib = format!("/opt/qosd/target/tools/root/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+            let script = format!("#!/bin/sh\nLD_LIBRARY_PATH={lib} exec /opt/qosd/target/tools/root/usr/bin/iperf3 \"$@\"\n");
             self.write("/usr/local/bin/iperf3", &script);
             self.done(&["chmod", "755", "/usr/local/bin/iperf3"]);
         }
-        self.done(&["systemctl", "daemon-reload"]);
     }
 
     /// A path of this host, as a path of ours.

@@ -48,6 +48,8 @@ fn each_refusal_has_its_own_way_out() {
     assert!(fix(&v2(), Trial::NotFound).starts_with("influx bucket create --org \"my org\" --name \"qos\""));
     assert!(fix(&v1(Some("week"), true), Trial::NoPolicy).starts_with("influx -execute 'CREATE RETENTION POLICY \"week\" ON \"qos\""));
     assert!(fix(&v2(), Trial::NoWriteApi).starts_with("correct influxdb.main.url"));
+    let expired = output("main", &v2(), &Err("invalid peer certificate: Expired".to_owned()));
+    assert!(expired.fix().starts_with("apt-get install ca-certificates"), "{expired:?}");
     let silent = output("main", &v2(), &Err("connection refused".to_owned()));
     assert!(silent.state() == State::Fail && silent.fix().starts_with("start the database"), "{silent:?}");
 }
