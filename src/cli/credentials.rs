@@ -14,7 +14,7 @@ pub(super) fn as_the_unit(config: &Path, env: Env) -> Env {
 
 fn with_folder(config: &Path, mut env: Env, exists: impl Fn(&Path) -> bool) -> Env {
     if config == Path::new(DEFAULT_PATH)
-        && !env.contains_key("CREDENTIALS_DIRECTORY")
+        && !env.get("CREDENTIALS_DIRECTORY").is_some_and(|given| exists(Path::new(given)))
         && let Some(folder) = FOLDERS.iter().find(|folder| exists(Path::new(folder)))
     {
         env.insert("CREDENTIALS_DIRECTORY".to_owned(), (*folder).to_owned());
@@ -50,7 +50,8 @@ mod tests {
         }
         assert_eq!(folder(DEFAULT_PATH, Env::new(), "/elsewhere"), None);
         let given = Env::from([("CREDENTIALS_DIRECTORY".to_owned(), "/given".to_owned())]);
-        assert_eq!(folder(DEFAULT_PATH, given, FOLDERS[0]).as_deref(), Some("/given"));
+        assert_eq!(folder(DEFAULT_PATH, given.clone(), "/given").as_deref(), Some("/given"));
+        assert_eq!(folder(DEFAULT_PATH, given, FOLDERS[1]).as_deref(), Some(FOLDERS[1]), "one that is not there is of no use");
     }
 
     #[test]
