@@ -9,6 +9,8 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use harvest::{Harvest, Yield};
 use sound::Look;
 
@@ -19,6 +21,7 @@ use crate::clock::Timestamp;
 use crate::settings::explain;
 
 mod harvest;
+mod sectors;
 pub(super) mod sound;
 #[cfg(test)]
 mod tests;
@@ -163,10 +166,17 @@ fn usable<T>(opened: Result<T, JournalError>) -> Result<Option<T>, JournalError>
 /// A copy whose first page, header and tables, is that of a new journal: it fits all, as the tables always are on the same pages.
 fn copy_with_first_page(path: &Path, new: &Path, copy: &Path) -> std::io::Result<()> {
     let least = new.metadata()?.len();
-    let pages = std::fs::copy(path, copy)?.max(least).div_ceil(schema::PAGE);
+    let mut tally = sectors::copy(path, copy)?;
+    let pages = copy.metadata()?.len().max(least).div_ceil(schema::PAGE);
     let wal = beside(path, "-wal");
     if wal.exists() {
-        std::fs::copy(wal, beside(copy, "-wal"))?;
+        let more = sectors::copy(&wal, &beside(copy, "-wal"))?;
+        tally.pages += more.pages;
+        tally.unreadable += more.unreadable;
+    }
+    if tally.is_away() {
+        // A journal that is made of nothing would be taken for all that there was.
+        return Err(Errno::EIO.into());
     }
     let mut first = vec![0; schema::PAGE as usize];
     File::open(new)?.read_exact(&mut first)?;

@@ -303,7 +303,10 @@ fn readable<T>(result: rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
 fn is_the_files(error: &rusqlite::Error) -> bool {
     let rusqlite::Error::SqliteFailure(failure, _) = error else { return true };
     match failure.code {
-        ErrorCode::SystemIoFailure => matches!(failure.extended_code, ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ),
+        ErrorCode::SystemIoFailure => {
+            let read = [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ, ffi::SQLITE_IOERR_CORRUPTFS];
+            read.contains(&failure.extended_code)
+        }
         ErrorCode::DatabaseBusy
         | ErrorCode::DatabaseLocked
         | ErrorCode::OutOfMemory

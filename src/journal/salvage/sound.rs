@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::super::store::Counters;
 use super::super::{JournalError, Position, failed, schema};
+use super::sectors;
 
 /// Files up to this are looked through whenever they are opened: 16 MiB are a tenth of a second. Of larger ones, damage is found
 /// when it is met.
@@ -29,16 +30,18 @@ pub(in crate::journal) enum Look {
 /// Whether this error says that the file is damaged, or may be; everything else is the disk's, or another process's.
 pub(in crate::journal) fn is_damage(error: &JournalError) -> bool {
     match error {
-        JournalError::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } => matches!(
-            error.code,
+        JournalError::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } => match error.code {
+            // A sector that can not be read; it is also told as corruption.
+            ErrorCode::SystemIoFailure => error.extended_code == ffi::SQLITE_IOERR_CORRUPTFS,
             ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::ConstraintViolation
-                | ErrorCode::TypeMismatch
-                | ErrorCode::TooBig
-                | ErrorCode::SchemaChanged
-                | ErrorCode::Unknown
-        ),
+            | ErrorCode::NotADatabase
+            | ErrorCode::ConstraintViolation
+            | ErrorCode::TypeMismatch
+            | ErrorCode::TooBig
+            | ErrorCode::SchemaChanged
+            | ErrorCode::Unknown => true,
+            _ => false,
+        },
         JournalError::Damaged { .. } | JournalError::Sqlite { .. } => true,
         _ => false,
     }
@@ -48,7 +51,11 @@ pub(in crate::journal) fn is_damage(error: &JournalError) -> bool {
 pub(super) fn header(path: &Path) -> Result<(), JournalError> {
     let unreadable = |source| JournalError::Folder { path: path.to_owned(), source };
     let mut bytes = Vec::with_capacity(HEADER);
-    File::open(path).and_then(|file| file.take(HEADER as u64).read_to_end(&mut bytes)).map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
+    match file.take(HEADER as u64).read_to_end(&mut bytes) {
+        Err(error) if sectors::is_unreadable(&error) => return Err(damaged(path, "its header can not be read")),
+        read => read.map_err(unreadable)?,
+    };
     if bytes.is_empty() || is_ours(&bytes) { Ok(()) } else { Err(damaged(path, "its header is not that of a journal")) }
 }
 
