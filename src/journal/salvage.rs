@@ -16,7 +16,7 @@ use sound::Look;
 
 use super::reader::Reader;
 use super::store::{Before, Store};
-use super::{JournalError, Position, failed, schema};
+use super::{JournalError, failed, schema};
 use crate::clock::Timestamp;
 use crate::settings::explain;
 
@@ -57,7 +57,7 @@ pub(super) fn reopen(path: &Path, max_size: u64, before: &Before, suspect: bool,
     let opened = trusted(path).and_then(|()| Store::reopen(path, max_size, before));
     match opened.and_then(|store| if suspect { looked(store, path, Look::Whole) } else { Ok(store) }) {
         Err(error) if sound::is_damage(&error) => {
-            salvage(path, Some(before.tip), &error, now)?;
+            salvage(path, Some(before), &error, now)?;
             Store::open(path, max_size)
         }
         opened => opened,
@@ -97,13 +97,13 @@ fn looked(store: Store, path: &Path, look: Look) -> Result<Store, JournalError> 
     }
 }
 
-/// Moves what reads right into a new file, which takes the place of the damaged one. Rows behind `upto` still wait in memory.
-fn salvage(path: &Path, upto: Option<Position>, why: &JournalError, now: Timestamp) -> Result<(), JournalError> {
+/// Moves what reads right into a new file, which takes the place of the damaged one. Rows behind the tip of `before` still wait in memory.
+fn salvage(path: &Path, before: Option<&Before>, why: &JournalError, now: Timestamp) -> Result<(), JournalError> {
     let new = beside(path, NEW);
     [NEW, COPY, LAID_OVER].iter().try_for_each(|ending| remove(&beside(path, ending)))?;
     // Room for the new one.
     prune(path, KEPT - 1);
-    let found = fill(path, &new, upto, now);
+    let found = fill(path, &new, before, now);
     [COPY, LAID_OVER].iter().try_for_each(|ending| remove(&beside(path, ending)))?;
     let found = found?;
     rename(&new, &beside(path, WHOLE))?;
@@ -113,13 +113,13 @@ fn salvage(path: &Path, upto: Option<Position>, why: &JournalError, now: Timesta
     Ok(())
 }
 
-fn fill(path: &Path, new: &Path, upto: Option<Position>, now: Timestamp) -> Result<Yield, JournalError> {
+fn fill(path: &Path, new: &Path, before: Option<&Before>, now: Timestamp) -> Result<Yield, JournalError> {
     let io = |source| JournalError::Folder { path: new.to_owned(), source };
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(new).map_err(io)?;
     let mut conn = schema::writer(new)?;
     schema::fill_in_memory(&conn).map_err(failed("making a new file"))?;
     let tx = conn.transaction().map_err(failed("making a new file"))?;
-    let mut harvest = Harvest::new(&tx, upto, now).map_err(failed("making a new file"))?;
+    let mut harvest = Harvest::new(&tx, before, now).map_err(failed("making a new file"))?;
     let moving = failed("moving rows into a new file");
     let laid_over = beside(path, LAID_OVER);
     let path = match wal::unseen(path)? {

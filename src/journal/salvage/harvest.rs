@@ -9,9 +9,8 @@ use std::collections::BTreeSet;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, ffi, params, params_from_iter};
 
-use super::super::Position;
 use super::super::reader::{Raw, Reader, raw};
-use super::super::store::{self, Counters};
+use super::super::store::{self, Before, Counters};
 use crate::clock::Timestamp;
 
 /// Attempts at reading around what can not be read.
@@ -31,8 +30,8 @@ pub(super) struct Harvest<'a> {
     into: &'a Connection,
     add: Statement<'a>,
     is_there: Statement<'a>,
-    /// Rows behind this wait in memory, if the process still runs.
-    upto: Option<Position>,
+    /// The file as it was, if the process still runs: rows behind it wait in memory.
+    before: Option<&'a Before>,
     now: Timestamp,
     /// Rows that moved.
     moved: u64,
@@ -60,14 +59,14 @@ pub(super) struct Yield {
 
 impl<'a> Harvest<'a> {
     /// Into an open transaction of a new file.
-    pub(super) fn new(into: &'a Connection, upto: Option<Position>, now: Timestamp) -> rusqlite::Result<Self> {
+    pub(super) fn new(into: &'a Connection, before: Option<&'a Before>, now: Timestamp) -> rusqlite::Result<Self> {
         let add = "INSERT OR IGNORE INTO row (position, series, time, layout, crc, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let is_there = "SELECT 1 FROM row WHERE position = ?1 AND series = ?2 AND time = ?3 AND layout = ?4 AND crc = ?5 AND body = ?6";
         Ok(Self {
             into,
             add: into.prepare(add)?,
             is_there: into.prepare(is_there)?,
-            upto,
+            before,
             now,
             moved: 0,
             astray: Vec::new(),
@@ -197,7 +196,7 @@ impl<'a> Harvest<'a> {
     /// Puts a row into the new file, if it reads right.
     fn place(&mut self, reader: &mut Reader, row: Raw) -> rusqlite::Result<()> {
         let highest = self.sequence.unwrap_or(BEYOND);
-        let leftover = self.upto.is_some_and(|upto| row.position > upto.0 as i64);
+        let leftover = self.before.is_some_and(|before| row.position > before.tip.0 as i64);
         if leftover && row.position <= highest {
             self.leftovers += 1;
             return Ok(());
@@ -233,17 +232,20 @@ impl<'a> Harvest<'a> {
         let mut end = self.last()?;
         let count = |sql| self.into.query_row(sql, [], |row| row.get::<_, i64>(0));
         let first = count("SELECT ifnull(min(position), 1) FROM row")?;
-        let known = self.counters.map_or_else(|| (end + 1 - first).max(0) as u64, |counters| counters.rows);
+        let (known, counters) = self.known((end + 1 - first).max(0) as u64);
         for row in std::mem::take(&mut self.astray) {
             if self.insert(&row, end + 1)? {
                 end += 1;
             }
         }
         let moved = self.moved;
-        let lost = known.saturating_sub(self.leftovers).saturating_sub(moved);
-        let before = self.counters.unwrap_or_default();
+        let lost = known.saturating_sub(moved);
+        if let Some(before) = self.before {
+            // Those of rows that wait in memory: with them, their rows would be taken for known, and be nowhere.
+            self.into.execute("DELETE FROM receipt WHERE position > ?1", [before.tip.0 as i64])?;
+        }
         let receipts = self.into.query_row("SELECT count(*) FROM receipt", [], |row| row.get::<_, i64>(0))? as u64;
-        store::keep_counters(self.into, Counters { rows: moved, damaged: before.damaged + lost, receipts, ..before })?;
+        store::keep_counters(self.into, Counters { rows: moved, damaged: counters.damaged + lost, receipts, ..counters })?;
         store::bound_damaged(self.into)?;
         self.into.execute("DELETE FROM sqlite_sequence WHERE name = 'row'", [])?;
         self.into.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('row', ?1)", [end])?;
@@ -253,6 +255,22 @@ impl<'a> Harvest<'a> {
         Ok(Yield { moved, lost })
     }
 
+    /// How many durable rows there were, by what the file says, or the process, or from the first row to the last, and what is counted.
+    fn known(&self, span: u64) -> (u64, Counters) {
+        match (self.counters, self.before) {
+            (Some(counters), None) => (counters.rows, counters),
+            // What fell out of memory is in the batch that comes again.
+            (Some(counters), Some(before)) => {
+                // Commits that were durable may be missing at the end.
+                let missing = self.sequence.map_or(0, |last| before.tip.0.saturating_sub(last as u64));
+                let known = counters.rows.saturating_sub(self.leftovers) + missing;
+                (known.min(before.counters.rows), Counters { dropped_memory: before.counters.dropped_memory, ..counters })
+            }
+            (None, Some(before)) => (before.counters.rows, before.counters),
+            (None, None) => (span, Counters::default()),
+        }
+    }
+
     /// The last position that may ever have been given: by rows, by the process, by what outputs have acknowledged.
     fn last(&self) -> rusqlite::Result<i64> {
         let row: i64 = self.into.query_row("SELECT ifnull(max(position), 0) FROM row", [], |row| row.get(0))?;
@@ -260,7 +278,7 @@ impl<'a> Harvest<'a> {
             let ranges = output.acknowledged.ranges().last().map_or(0, |(_, to)| to.0);
             ranges.max(output.acknowledged.floor().0) as i64
         });
-        let known = [row, self.sequence.unwrap_or_default(), self.upto.map_or(0, |upto| upto.0 as i64)];
+        let known = [row, self.sequence.unwrap_or_default(), self.before.map_or(0, |before| before.tip.0 as i64)];
         Ok(acknowledged.filter(|position| *position < BEYOND).chain(known).max().unwrap_or_default())
     }
 }

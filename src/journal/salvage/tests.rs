@@ -7,10 +7,11 @@ use super::*;
 use crate::clock::Clock;
 use crate::journal::acknowledged::Acknowledged;
 use crate::journal::testing::{row, settings};
-use crate::journal::{Journal, Mode, Receipt, Settings, Stored, folder};
+use crate::journal::{Journal, Mode, Position, Receipt, Settings, Stored, folder};
 use crate::measurement::Row;
 use crate::probe::schedule::Schedule;
 
+mod running;
 mod wal;
 
 const EPOCH: i64 = 1_700_000_000_000_000_000;
