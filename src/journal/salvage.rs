@@ -15,7 +15,7 @@ use harvest::{Harvest, Yield};
 use sound::Look;
 
 use super::reader::Reader;
-use super::store::{Before, Store};
+use super::store::{self, Before, Store};
 use super::{JournalError, failed, schema};
 use crate::clock::Timestamp;
 use crate::settings::explain;
@@ -119,6 +119,11 @@ fn fill(path: &Path, new: &Path, before: Option<&Before>, now: Timestamp) -> Res
     let mut conn = schema::writer(new)?;
     schema::fill_in_memory(&conn).map_err(failed("making a new file"))?;
     let tx = conn.transaction().map_err(failed("making a new file"))?;
+    schema::id(&tx).map_err(failed("making a new file"))?;
+    if let Some(before) = before {
+        // If it is opened only by a later attempt, it is told by this from a file that was put in the place of the other.
+        store::keep_meta(&tx, schema::SALVAGED_FROM, before.id).map_err(failed("making a new file"))?;
+    }
     let mut harvest = Harvest::new(&tx, before, now).map_err(failed("making a new file"))?;
     let moving = failed("moving rows into a new file");
     let laid_over = beside(path, LAID_OVER);

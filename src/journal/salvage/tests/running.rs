@@ -68,3 +68,14 @@ fn rows_that_were_durable_and_are_missing_at_the_end_are_counted() {
     let store = reopen(&path, MAX, &before, true, at(3)).unwrap();
     assert_eq!((store.counters().rows, store.counters().damaged, store.tip()), (10, 3, before.tip));
 }
+
+#[test]
+fn a_new_file_that_could_not_be_opened_at_once_is_no_other_file_afterwards() {
+    let dir = scratch();
+    let (path, before) = damaged(dir.path());
+    salvage(&path, Some(&before), &JournalError::Gone, at(3)).unwrap();
+    // Here the opening failed.
+    let mut store = reopen(&path, MAX, &before, true, at(4)).unwrap();
+    assert_ne!(store.now().id, before.id);
+    goes_on(&mut store, &before);
+}
