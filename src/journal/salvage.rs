@@ -21,6 +21,7 @@ use crate::clock::Timestamp;
 use crate::settings::explain;
 
 mod harvest;
+mod order;
 mod sectors;
 pub(super) mod sound;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What reads right in a damaged file, moved into a new one.
 //!
 //! Rows keep their positions. They are read upwards and downwards to what can not be read, and what is between in halves. One whose
-//! place can not be believed gets a new place at the end, where every output meets it: rows overwrite themselves. Nothing moves
+//! place can not be believed (see [`super::order`]) gets a new place at the end, where every output meets it: rows overwrite themselves. Nothing moves
 //! whose checksum does not match.
 
 use std::collections::BTreeSet;
@@ -11,6 +11,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, ffi, params,
 
 use super::super::reader::{Raw, Reader, raw};
 use super::super::store::{self, Before, Counters};
+use super::order::{Judged, Order};
 use crate::clock::Timestamp;
 
 /// Attempts at reading around what can not be read.
@@ -95,7 +96,7 @@ impl<'a> Harvest<'a> {
         while let Some(Some(row)) = readable(rows.next().and_then(|row| row.map(raw).transpose()))? {
             let belongs = self.gaps.iter().any(|(from, to)| (from..=to).contains(&&row.position));
             if belongs && matches!(reader.check(&row), Ok(Some(_))) {
-                self.place(reader, row)?;
+                self.place(reader, (row, true))?;
             }
         }
         Ok(())
@@ -178,46 +179,55 @@ impl<'a> Harvest<'a> {
         sql: &str,
         range: Option<(i64, i64)>,
     ) -> rusqlite::Result<Option<Option<i64>>> {
-        let mut last = None;
+        let mut order = Order::new(sql.ends_with("DESC"));
         let Some(mut statement) = readable(source.prepare(sql))? else { return Ok(Some(None)) };
         let rows = match range {
             Some((from, to)) => statement.query([from, to]),
             None => statement.query([]),
         };
         let Some(mut rows) = readable(rows)? else { return Ok(Some(None)) };
+        let mut ended = false;
         while let Some(row) = readable(rows.next().and_then(|row| row.map(raw).transpose()))? {
-            let Some(row) = row else { return Ok(None) };
-            last = Some(row.position);
-            self.place(reader, row)?;
+            let Some(row) = row else {
+                ended = true;
+                break;
+            };
+            order.next(row).into_iter().flatten().try_for_each(|judged| self.place(reader, judged))?;
         }
-        Ok(Some(last))
+        let reached = order.reached();
+        order.end().into_iter().try_for_each(|judged| self.place(reader, judged))?;
+        Ok((!ended).then_some(reached))
     }
 
     /// Puts a row into the new file, if it reads right.
-    fn place(&mut self, reader: &mut Reader, row: Raw) -> rusqlite::Result<()> {
+    fn place(&mut self, reader: &mut Reader, (row, believed): Judged) -> rusqlite::Result<()> {
         let highest = self.sequence.unwrap_or(BEYOND);
         let leftover = self.before.is_some_and(|before| row.position > before.tip.0 as i64);
-        if leftover && row.position <= highest {
+        if believed && leftover && row.position <= highest {
             self.leftovers += 1;
             return Ok(());
         }
         if !matches!(reader.check(&row), Ok(Some(_))) {
             return self.set_aside(&row);
         }
-        if !(1..=highest).contains(&row.position) || !self.insert(&row, row.position)? {
+        if !believed || !(1..=highest).contains(&row.position) || !self.insert(&row, row.position)? {
             let new = self.astray.len() < ASTRAY && !self.astray.contains(&row);
             self.astray.extend(new.then_some(row));
         }
         Ok(())
     }
 
+    fn is_at(&mut self, row: &Raw, position: i64) -> rusqlite::Result<bool> {
+        let Some((series, time, layout, crc, body)) = &row.parts else { return Ok(false) };
+        self.is_there.exists(params![position, series, time, layout, crc.cast_signed(), body])
+    }
+
     /// Says whether this is the row that has this place now.
     fn insert(&mut self, row: &Raw, position: i64) -> rusqlite::Result<bool> {
         let Some((series, time, layout, crc, body)) = &row.parts else { return Ok(false) };
-        let parameters = params![position, series, time, layout, crc.cast_signed(), body];
-        let added = self.add.execute(parameters)?;
+        let added = self.add.execute(params![position, series, time, layout, crc.cast_signed(), body])?;
         self.moved += added as u64;
-        Ok(added > 0 || self.is_there.exists(parameters)?)
+        Ok(added > 0 || self.is_at(row, position)?)
     }
 
     fn set_aside(&self, row: &Raw) -> rusqlite::Result<()> {
@@ -234,7 +244,7 @@ impl<'a> Harvest<'a> {
         let first = count("SELECT ifnull(min(position), 1) FROM row")?;
         let (known, counters) = self.known((end + 1 - first).max(0) as u64);
         for row in std::mem::take(&mut self.astray) {
-            if self.insert(&row, end + 1)? {
+            if !self.is_at(&row, row.position)? && self.insert(&row, end + 1)? {
                 end += 1;
             }
         }

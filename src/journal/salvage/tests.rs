@@ -11,6 +11,7 @@ use crate::journal::{Journal, Mode, Position, Receipt, Settings, Stored, folder}
 use crate::measurement::Row;
 use crate::probe::schedule::Schedule;
 
+mod places;
 mod running;
 mod wal;
 
@@ -43,6 +44,10 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 
 /// The file and the write-ahead file of a journal: stopped, or killed with everything in the latter.
 fn written(killed: bool) -> [Vec<u8>; 2] {
+    written_and_delivered(killed, DELIVERED)
+}
+
+fn written_and_delivered(killed: bool, delivered: u64) -> [Vec<u8>; 2] {
     let dir = scratch();
     let journal = open_in(dir.path());
     wait(journal.output("main", None)).unwrap();
@@ -50,7 +55,7 @@ fn written(killed: bool) -> [Vec<u8>; 2] {
     journal.append((0..ROWS / 2).map(original).collect());
     let received = (ROWS / 2..ROWS).map(|time| (original(time), Some(Receipt::new(&["a"], at(time)))));
     journal.receive(received.collect()).unwrap();
-    journal.acknowledge("main", &Acknowledged::starting_at(Position(DELIVERED)));
+    journal.acknowledge("main", &Acknowledged::starting_at(Position(delivered)));
     if !killed {
         wait(journal.close()).unwrap();
         drop(journal);
@@ -72,6 +77,10 @@ fn put(dir: &Path, files: &[Vec<u8>; 2]) {
 
 /// What became of the rows of a journal with these files.
 fn outcome(files: &[Vec<u8>; 2], is_known: bool, delivered: u64) -> Result<u64, String> {
+    outcome_of(ROWS as u64, files, is_known, delivered)
+}
+
+fn outcome_of(rows: u64, files: &[Vec<u8>; 2], is_known: bool, delivered: u64) -> Result<u64, String> {
     let dir = scratch();
     put(dir.path(), files);
     // A delivered row whose time is altered to long ago may go, and is no loss.
@@ -99,8 +108,8 @@ fn outcome(files: &[Vec<u8>; 2], is_known: bool, delivered: u64) -> Result<u64, 
     }
     let damaged = journal.stats().damaged;
     let told = kept.len() as u64 + damaged;
-    if told > ROWS as u64 || (is_known && told != ROWS as u64) {
-        return Err(format!("{} rows of {ROWS} are there, {damaged} are counted", kept.len()));
+    if told > rows || (is_known && told != rows) {
+        return Err(format!("{} rows of {rows} are there, {damaged} are counted", kept.len()));
     }
     Ok(damaged)
 }
