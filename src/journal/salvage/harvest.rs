@@ -89,6 +89,11 @@ impl<'a> Harvest<'a> {
         !self.gaps.is_empty()
     }
 
+    /// Whether any row was found.
+    pub(super) fn has_rows(&self) -> bool {
+        self.moved > 0
+    }
+
     /// Takes the rows of a single page that belong where nothing could be read.
     pub(super) fn take_page(&mut self, source: &Connection, reader: &mut Reader) -> rusqlite::Result<()> {
         let Some(mut statement) = readable(source.prepare(COLUMNS))? else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! Whether a file is a journal that can be trusted: its header, its tables, its pages, and what it says about itself.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, ffi};
@@ -43,6 +43,17 @@ pub(in crate::journal) fn is_damage(error: &JournalError) -> bool {
             _ => false,
         },
         JournalError::Damaged { .. } | JournalError::Sqlite { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether this error says that there is no room.
+pub(super) fn is_full(error: &JournalError) -> bool {
+    match error {
+        JournalError::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } => {
+            error.code == ErrorCode::DiskFull || error.extended_code == ffi::SQLITE_IOERR_SHMSIZE
+        }
+        JournalError::Folder { source, .. } => matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded),
         _ => false,
     }
 }

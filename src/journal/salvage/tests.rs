@@ -12,6 +12,7 @@ use crate::measurement::Row;
 use crate::probe::schedule::Schedule;
 
 mod places;
+mod room;
 mod running;
 mod wal;
 
