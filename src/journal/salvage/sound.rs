@@ -109,9 +109,15 @@ pub(in crate::journal) fn check(conn: &Connection, path: &Path, counters: Counte
     Ok(())
 }
 
-/// Whether the b-tree of the rows is whole, for a reader that finds none where there should be some.
+/// Whether the b-tree of the rows is whole, for a reader that finds none where there should be some. Rows are counted first, page by page: to
+/// look into each row of a large file takes minutes, and a page that lost rows has fewer.
 pub(in crate::journal) fn check_rows(conn: &Connection, path: &Path) -> Result<(), JournalError> {
-    let verdict: String = conn.query_row("PRAGMA quick_check('row')", [], |row| row.get(0)).map_err(failed("looking through the rows"))?;
+    let reading = failed("looking through the rows");
+    let sql = "SELECT count(*) = (SELECT value FROM meta WHERE name = 'rows') FROM row";
+    if conn.query_row(sql, [], |row| row.get::<_, Option<bool>>(0)).map_err(&reading)? == Some(true) {
+        return Ok(());
+    }
+    let verdict: String = conn.query_row("PRAGMA quick_check('row')", [], |row| row.get(0)).map_err(reading)?;
     if verdict == "ok" { Ok(()) } else { Err(damaged(path, verdict)) }
 }
 

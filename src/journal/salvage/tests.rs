@@ -11,6 +11,7 @@ use crate::journal::{Journal, Mode, Position, Receipt, Settings, Stored, folder}
 use crate::measurement::Row;
 use crate::probe::schedule::Schedule;
 
+mod gaps;
 mod places;
 mod room;
 mod running;
