@@ -1,8 +1,8 @@
 //! What reads right in a damaged file, moved into a new one.
 //!
 //! Rows keep their positions. They are read upwards and downwards to what can not be read, and what is between in halves. One whose
-//! place can not be believed (see [`super::order`]) gets a new place at the end, where every output meets it: rows overwrite themselves. Nothing moves
-//! whose checksum does not match.
+//! place can not be believed (see [`super::order`]) gets a new place at the end, where every output meets it: rows overwrite
+//! themselves. Nothing moves whose checksum does not match.
 
 use std::collections::BTreeSet;
 

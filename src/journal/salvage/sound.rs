@@ -109,8 +109,8 @@ pub(in crate::journal) fn check(conn: &Connection, path: &Path, counters: Counte
     Ok(())
 }
 
-/// Whether the b-tree of the rows is whole, for a reader that finds none where there should be some. Rows are counted first, page by page: to
-/// look into each row of a large file takes minutes, and a page that lost rows has fewer.
+/// Whether the b-tree of the rows is whole, for a reader that finds none where there should be some. Rows are counted first, page by
+/// page: to look into each row of a large file takes long, and a page that lost rows has fewer.
 pub(in crate::journal) fn check_rows(conn: &Connection, path: &Path) -> Result<(), JournalError> {
     let reading = failed("looking through the rows");
     let sql = "SELECT count(*) = (SELECT value FROM meta WHERE name = 'rows') FROM row";
