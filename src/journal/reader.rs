@@ -109,16 +109,14 @@ impl Reader {
         let mut after = i64::try_from(after.0).unwrap_or(i64::MAX);
         while found.rows.len() < limit {
             let wanted = CHUNK.min(limit - found.rows.len());
-            let chunk = self.chunk(after, upto.0 as i64, wanted).map_err(failed("reading rows"))?;
-            let read = chunk.len();
-            let last = chunk.last().map_or(after, |raw| raw.position);
+            let (chunk, has_gap) = self.next(after, upto.0 as i64, wanted)?;
             // A page that is damaged may end the search too early, and nothing would ever tell of its rows.
-            let upto = upto.0 as i64;
-            if (last.saturating_sub(after) != read as i64 || (read < wanted && last < upto)) && self.whole.0 < upto as u64 {
+            if has_gap && self.whole < upto {
                 sound::check_rows(&self.conn, &self.path)?;
-                self.whole = Position(upto as u64);
+                self.whole = upto;
             }
-            after = last;
+            let read = chunk.len();
+            after = chunk.last().map_or(after, |raw| raw.position);
             for raw in chunk {
                 let position = Position(raw.position as u64);
                 match self.check(&raw)? {
@@ -288,6 +286,29 @@ impl Reader {
             return Ok(None);
         }
         Ok(encoding::decode(&layout.layout, body).map(|fields| Row { series: series.series.clone(), time, fields }))
+    }
+
+    /// The next rows, and whether there are positions without one. Fails if downwards others are found than upwards: then what
+    /// leads to them is damaged.
+    fn next(&self, after: i64, upto: i64, wanted: usize) -> Result<(Vec<Raw>, bool), JournalError> {
+        let reading = failed("reading rows");
+        // In one transaction, as retention may delete between two.
+        let _look = self.conn.unchecked_transaction().map_err(&reading)?;
+        let chunk = self.chunk(after, upto, wanted).map_err(&reading)?;
+        let last = if chunk.len() < wanted { upto } else { chunk.last().map_or(after, |raw| raw.position) };
+        let has_gap = last > after && last - after != chunk.len() as i64;
+        let is_same = || self.downwards(after, last, wanted).map(|positions| chunk.iter().rev().map(|raw| raw.position).eq(positions));
+        if !chunk.is_sorted_by(|one, other| one.position < other.position) || (has_gap && !is_same().map_err(reading)?) {
+            return Err(sound::damaged(&self.path, format!("its rows behind {after} are out of order")));
+        }
+        Ok((chunk, has_gap))
+    }
+
+    /// One more than wanted shows that there are too many.
+    fn downwards(&self, after: i64, upto: i64, wanted: usize) -> rusqlite::Result<Vec<i64>> {
+        let sql = "SELECT position FROM row WHERE position > ?1 AND position <= ?2 ORDER BY position DESC LIMIT ?3";
+        let mut statement = self.conn.prepare(sql)?;
+        statement.query_map(params![after, upto, wanted as i64 + 1], |row| row.get(0))?.collect()
     }
 
     fn chunk(&self, after: i64, upto: i64, limit: usize) -> rusqlite::Result<Vec<Raw>> {

@@ -4,21 +4,26 @@
 //! is made under another name and takes its place when it is whole: a kill before that leaves the damaged file where it was,
 //! a kill afterwards is made good by [`finish`]. How much can be read is told in [`harvest`], what counts as damage in [`sound`].
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use harvest::{Harvest, Yield};
 use sound::Look;
 
 use super::reader::Reader;
-use super::store::{Before, Store};
-use super::{JournalError, Position, failed, schema};
+use super::store::{self, Before, Store};
+use super::{JournalError, failed, schema};
 use crate::clock::Timestamp;
 use crate::settings::explain;
 
 mod harvest;
+mod order;
+mod sectors;
 pub(super) mod sound;
 #[cfg(test)]
 mod tests;
@@ -59,7 +64,7 @@ pub(super) fn reopen(path: &Path, max_size: u64, before: &Before, suspect: bool,
     let opened = trusted(path).and_then(|()| Store::reopen(path, max_size, before));
     match opened.and_then(|store| if suspect { looked(store, path, Look::Whole) } else { Ok(store) }) {
         Err(error) if sound::is_damage(&error) => {
-            salvage(path, Some(before.tip), &error, now)?;
+            salvage(path, Some(before), &error, now)?;
             Store::open(path, max_size)
         }
         opened => opened,
@@ -76,7 +81,8 @@ pub(super) fn make_way(path: &Path, now: Timestamp) -> Result<(), JournalError> 
             tracing::error!(path = %file.display(), kept = %kept.display(), "a folder was in the place of the journal, renamed it");
         }
     }
-    if path.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+    let is_repaired = beside(path, WHOLE).exists();
+    if !is_repaired && path.metadata().is_ok_and(|metadata| metadata.len() == 0) {
         tracing::warn!(path = %path.display(), "the journal's file is empty, what it held is lost");
     }
     Ok(())
@@ -99,31 +105,67 @@ fn looked(store: Store, path: &Path, look: Look) -> Result<Store, JournalError> 
     }
 }
 
-/// Moves what reads right into a new file, which takes the place of the damaged one. Rows behind `upto` still wait in memory.
-fn salvage(path: &Path, upto: Option<Position>, why: &JournalError, now: Timestamp) -> Result<(), JournalError> {
-    let new = beside(path, NEW);
+/// Moves what reads right into a new file, which takes the place of the damaged one. Rows behind the tip of `before` still wait in memory.
+fn salvage(path: &Path, before: Option<&Before>, why: &JournalError, now: Timestamp) -> Result<(), JournalError> {
     [NEW, COPY, LAID_OVER].iter().try_for_each(|ending| remove(&beside(path, ending)))?;
     // Room for the new one.
     prune(path, KEPT - 1);
-    let found = fill(path, &new, upto, now);
-    [COPY, LAID_OVER].iter().try_for_each(|ending| remove(&beside(path, ending)))?;
+    let mut found = attempt(path, before, now, true);
+    // What was kept of earlier damage is worth less than what is here.
+    if is_full(&found) && prune(path, 0) > 0 {
+        tracing::warn!("disk is full, removed what was kept of earlier damage to the journal");
+        found = attempt(path, before, now, true);
+    }
+    if is_full(&found) {
+        found = attempt(path, before, now, false);
+    }
     let found = found?;
-    rename(&new, &beside(path, WHOLE))?;
+    rename(&beside(path, NEW), &beside(path, WHOLE))?;
     let kept = finish(path, now)?.unwrap_or_default();
     let (why, kept) = (explain(why), kept.display());
     tracing::error!(why, %kept, rows = found.moved, lost = found.lost, "journal was damaged, moved what reads right into a new one");
     Ok(())
 }
 
-fn fill(path: &Path, new: &Path, upto: Option<Position>, now: Timestamp) -> Result<Yield, JournalError> {
+fn is_full(found: &Result<Yield, JournalError>) -> bool {
+    found.as_ref().is_err_and(sound::is_full)
+}
+
+/// Makes the new file, whose name ends with [`NEW`]. If it fails, it leaves nothing behind.
+fn attempt(path: &Path, before: Option<&Before>, now: Timestamp, with_copy: bool) -> Result<Yield, JournalError> {
+    let found = fill(path, &beside(path, NEW), before, now, with_copy);
+    let over = if found.is_ok() { &[COPY, LAID_OVER][..] } else { &[NEW, COPY, LAID_OVER] };
+    over.iter().try_for_each(|ending| remove(&beside(path, ending)))?;
+    found
+}
+
+fn fill(path: &Path, new: &Path, before: Option<&Before>, now: Timestamp, with_copy: bool) -> Result<Yield, JournalError> {
     let io = |source| JournalError::Folder { path: new.to_owned(), source };
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(new).map_err(io)?;
     let mut conn = schema::writer(new)?;
     schema::fill_in_memory(&conn).map_err(failed("making a new file"))?;
     let tx = conn.transaction().map_err(failed("making a new file"))?;
-    let mut harvest = Harvest::new(&tx, upto, now).map_err(failed("making a new file"))?;
+    schema::id(&tx).map_err(failed("making a new file"))?;
+    if let Some(before) = before {
+        // If it is opened only by a later attempt, it is told by this from a file that was put in the place of the other.
+        store::keep_meta(&tx, schema::SALVAGED_FROM, before.id).map_err(failed("making a new file"))?;
+    }
+    let mut harvest = Harvest::new(&tx, before, now).map_err(failed("making a new file"))?;
+    gather(path, new, &mut harvest, with_copy)?;
     let moving = failed("moving rows into a new file");
-    let laid_over = beside(path, LAID_OVER);
+    let found = harvest.finish().map_err(&moving)?;
+    tx.commit().map_err(&moving)?;
+    schema::filled(&conn).map_err(moving)?;
+    drop(conn);
+    File::open(new).and_then(|file| file.sync_all()).map_err(io)?;
+    Ok(found)
+}
+
+/// Takes what there is from the damaged file, and what is not found there from a copy of it that can be altered.
+fn gather(path: &Path, new: &Path, harvest: &mut Harvest<'_>, with_copy: bool) -> Result<(), JournalError> {
+    let io = |source| JournalError::Folder { path: new.to_owned(), source };
+    let moving = failed("moving rows into a new file");
+    let (copy, laid_over) = (beside(path, COPY), beside(path, LAID_OVER));
     let path = match wal::unseen(path)? {
         Some(unseen) => {
             unseen.lay_over(path, &laid_over).map_err(io)?;
@@ -134,22 +176,21 @@ fn fill(path: &Path, new: &Path, upto: Option<Position>, now: Timestamp) -> Resu
     if let Some((source, mut reader)) = doubted(path)? {
         harvest.take(&source, &mut reader).map_err(&moving)?;
     }
-    if !harvest.is_whole().map_err(&moving)? {
-        let copy = beside(path, COPY);
-        copy_with_first_page(path, new, &copy).map_err(io)?;
-        if let Some((source, mut reader)) = doubted(&copy)? {
-            harvest.take(&source, &mut reader).map_err(&moving)?;
-            if harvest.has_gaps() {
-                take_loose_pages(&copy, &mut harvest, &mut reader)?;
-            }
+    if harvest.is_whole().map_err(&moving)? {
+        return Ok(());
+    }
+    if !with_copy {
+        // Without any row it is better to wait for room.
+        return if harvest.has_rows() { Ok(()) } else { Err(io(ErrorKind::StorageFull.into())) };
+    }
+    copy_with_first_page(path, new, &copy).map_err(io)?;
+    if let Some((source, mut reader)) = doubted(&copy)? {
+        harvest.take(&source, &mut reader).map_err(&moving)?;
+        if harvest.has_gaps() {
+            take_loose_pages(&copy, harvest, &mut reader)?;
         }
     }
-    let found = harvest.finish().map_err(&moving)?;
-    tx.commit().map_err(&moving)?;
-    schema::filled(&conn).map_err(moving)?;
-    drop(conn);
-    File::open(new).and_then(|file| file.sync_all()).map_err(io)?;
-    Ok(found)
+    Ok(())
 }
 
 fn doubted(path: &Path) -> Result<Option<(rusqlite::Connection, Reader)>, JournalError> {
@@ -168,10 +209,17 @@ fn usable<T>(opened: Result<T, JournalError>) -> Result<Option<T>, JournalError>
 /// A copy whose first page, header and tables, is that of a new journal: it fits all, as the tables always are on the same pages.
 fn copy_with_first_page(path: &Path, new: &Path, copy: &Path) -> std::io::Result<()> {
     let least = new.metadata()?.len();
-    let pages = std::fs::copy(path, copy)?.max(least).div_ceil(schema::PAGE);
+    let mut tally = sectors::copy(path, copy)?;
+    let pages = copy.metadata()?.len().max(least).div_ceil(schema::PAGE);
     let wal = beside(path, "-wal");
     if wal.exists() {
-        std::fs::copy(wal, beside(copy, "-wal"))?;
+        let more = sectors::copy(&wal, &beside(copy, "-wal"))?;
+        tally.pages += more.pages;
+        tally.unreadable += more.unreadable;
+    }
+    if tally.is_away() {
+        // A journal that is made of nothing would be taken for all that there was.
+        return Err(Errno::EIO.into());
     }
     let mut first = vec![0; schema::PAGE as usize];
     File::open(new)?.read_exact(&mut first)?;
@@ -223,18 +271,17 @@ pub(super) fn finish(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, Jou
     Ok(Some(kept))
 }
 
-/// Removes all but the newest renamed files. Folders are not ours to remove.
-fn prune(path: &Path, keep: usize) {
-    let Some((folder, prefix)) = path.parent().zip(beside(path, ".damaged-").file_name().map(ToOwned::to_owned)) else { return };
-    let Ok(entries) = folder.read_dir() else { return };
+/// Removes all but the newest renamed files. Folders are not ours to remove. Says how many are gone.
+fn prune(path: &Path, keep: usize) -> usize {
+    let Some((folder, prefix)) = path.parent().zip(beside(path, ".damaged-").file_name().map(ToOwned::to_owned)) else { return 0 };
+    let Ok(entries) = folder.read_dir() else { return 0 };
     let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
-    let mut kept: Vec<String> = names.filter(|name| name.starts_with(&*prefix.to_string_lossy()) && !name.ends_with("-wal")).collect();
-    kept.sort_unstable();
-    kept.truncate(kept.len().saturating_sub(keep));
-    for name in kept {
-        // That it can not be removed is no reason to lose measurements.
-        let _ = std::fs::remove_file(folder.join(&name)).and_then(|()| std::fs::remove_file(folder.join(name + "-wal")));
-    }
+    // A write-ahead file goes with its main file, also if that is there no more.
+    let ours = names.filter(|name| name.starts_with(&*prefix.to_string_lossy()));
+    let kept: BTreeSet<String> = ours.map(|name| name.trim_end_matches("-wal").to_owned()).collect();
+    let old = kept.iter().take(kept.len().saturating_sub(keep)).map(|name| folder.join(name));
+    // That it can not be removed is no reason to lose measurements.
+    old.map(|file| ["", "-wal"].iter().filter(|ending| std::fs::remove_file(beside(&file, ending)).is_ok()).count()).sum()
 }
 
 fn free_name(path: &Path, now: Timestamp) -> PathBuf {

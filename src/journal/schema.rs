@@ -14,6 +14,9 @@ const VERSION: i64 = 3;
 /// The oldest version whose rows can be read as they are.
 const READABLE: i64 = 1;
 
+/// In the table `meta` of a file that was made of what read right in another: which, for a process that had that one open.
+pub(super) const SALVAGED_FROM: &str = "salvaged_from";
+
 /// The size of a page, in bytes.
 pub(super) const PAGE: u64 = 4096;
 

@@ -21,6 +21,7 @@ use crate::bed::process::Process;
 use crate::bed::rows::Exported;
 use crate::bed::{eventually, short_or_long, tool};
 
+mod damaged;
 mod taken_away;
 mod traced;
 

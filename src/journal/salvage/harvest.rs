@@ -1,17 +1,17 @@
 //! What reads right in a damaged file, moved into a new one.
 //!
 //! Rows keep their positions. They are read upwards and downwards to what can not be read, and what is between in halves. One whose
-//! place can not be believed gets a new place at the end, where every output meets it: rows overwrite themselves. Nothing moves
-//! whose checksum does not match.
+//! place can not be believed (see [`super::order`]) gets a new place at the end, where every output meets it: rows overwrite
+//! themselves. Nothing moves whose checksum does not match.
 
 use std::collections::BTreeSet;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, ffi, params, params_from_iter};
 
-use super::super::Position;
 use super::super::reader::{Raw, Reader, raw};
-use super::super::store::{self, Counters};
+use super::super::store::{self, Before, Counters};
+use super::order::{Judged, Order};
 use crate::clock::Timestamp;
 
 /// Attempts at reading around what can not be read.
@@ -31,8 +31,8 @@ pub(super) struct Harvest<'a> {
     into: &'a Connection,
     add: Statement<'a>,
     is_there: Statement<'a>,
-    /// Rows behind this wait in memory, if the process still runs.
-    upto: Option<Position>,
+    /// The file as it was, if the process still runs: rows behind it wait in memory.
+    before: Option<&'a Before>,
     now: Timestamp,
     /// Rows that moved.
     moved: u64,
@@ -60,14 +60,14 @@ pub(super) struct Yield {
 
 impl<'a> Harvest<'a> {
     /// Into an open transaction of a new file.
-    pub(super) fn new(into: &'a Connection, upto: Option<Position>, now: Timestamp) -> rusqlite::Result<Self> {
+    pub(super) fn new(into: &'a Connection, before: Option<&'a Before>, now: Timestamp) -> rusqlite::Result<Self> {
         let add = "INSERT OR IGNORE INTO row (position, series, time, layout, crc, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let is_there = "SELECT 1 FROM row WHERE position = ?1 AND series = ?2 AND time = ?3 AND layout = ?4 AND crc = ?5 AND body = ?6";
         Ok(Self {
             into,
             add: into.prepare(add)?,
             is_there: into.prepare(is_there)?,
-            upto,
+            before,
             now,
             moved: 0,
             astray: Vec::new(),
@@ -89,6 +89,11 @@ impl<'a> Harvest<'a> {
         !self.gaps.is_empty()
     }
 
+    /// Whether any row was found.
+    pub(super) fn has_rows(&self) -> bool {
+        self.moved > 0
+    }
+
     /// Takes the rows of a single page that belong where nothing could be read.
     pub(super) fn take_page(&mut self, source: &Connection, reader: &mut Reader) -> rusqlite::Result<()> {
         let Some(mut statement) = readable(source.prepare(COLUMNS))? else { return Ok(()) };
@@ -96,7 +101,7 @@ impl<'a> Harvest<'a> {
         while let Some(Some(row)) = readable(rows.next().and_then(|row| row.map(raw).transpose()))? {
             let belongs = self.gaps.iter().any(|(from, to)| (from..=to).contains(&&row.position));
             if belongs && matches!(reader.check(&row), Ok(Some(_))) {
-                self.place(reader, row)?;
+                self.place(reader, (row, true))?;
             }
         }
         Ok(())
@@ -179,46 +184,55 @@ impl<'a> Harvest<'a> {
         sql: &str,
         range: Option<(i64, i64)>,
     ) -> rusqlite::Result<Option<Option<i64>>> {
-        let mut last = None;
+        let mut order = Order::new(sql.ends_with("DESC"));
         let Some(mut statement) = readable(source.prepare(sql))? else { return Ok(Some(None)) };
         let rows = match range {
             Some((from, to)) => statement.query([from, to]),
             None => statement.query([]),
         };
         let Some(mut rows) = readable(rows)? else { return Ok(Some(None)) };
+        let mut ended = false;
         while let Some(row) = readable(rows.next().and_then(|row| row.map(raw).transpose()))? {
-            let Some(row) = row else { return Ok(None) };
-            last = Some(row.position);
-            self.place(reader, row)?;
+            let Some(row) = row else {
+                ended = true;
+                break;
+            };
+            order.next(row).into_iter().flatten().try_for_each(|judged| self.place(reader, judged))?;
         }
-        Ok(Some(last))
+        let reached = order.reached();
+        order.end().into_iter().try_for_each(|judged| self.place(reader, judged))?;
+        Ok((!ended).then_some(reached))
     }
 
     /// Puts a row into the new file, if it reads right.
-    fn place(&mut self, reader: &mut Reader, row: Raw) -> rusqlite::Result<()> {
+    fn place(&mut self, reader: &mut Reader, (row, believed): Judged) -> rusqlite::Result<()> {
         let highest = self.sequence.unwrap_or(BEYOND);
-        let leftover = self.upto.is_some_and(|upto| row.position > upto.0 as i64);
-        if leftover && row.position <= highest {
+        let leftover = self.before.is_some_and(|before| row.position > before.tip.0 as i64);
+        if believed && leftover && row.position <= highest {
             self.leftovers += 1;
             return Ok(());
         }
         if !matches!(reader.check(&row), Ok(Some(_))) {
             return self.set_aside(&row);
         }
-        if !(1..=highest).contains(&row.position) || !self.insert(&row, row.position)? {
+        if !believed || !(1..=highest).contains(&row.position) || !self.insert(&row, row.position)? {
             let new = self.astray.len() < ASTRAY && !self.astray.contains(&row);
             self.astray.extend(new.then_some(row));
         }
         Ok(())
     }
 
+    fn is_at(&mut self, row: &Raw, position: i64) -> rusqlite::Result<bool> {
+        let Some((series, time, layout, crc, body)) = &row.parts else { return Ok(false) };
+        self.is_there.exists(params![position, series, time, layout, crc.cast_signed(), body])
+    }
+
     /// Says whether this is the row that has this place now.
     fn insert(&mut self, row: &Raw, position: i64) -> rusqlite::Result<bool> {
         let Some((series, time, layout, crc, body)) = &row.parts else { return Ok(false) };
-        let parameters = params![position, series, time, layout, crc.cast_signed(), body];
-        let added = self.add.execute(parameters)?;
+        let added = self.add.execute(params![position, series, time, layout, crc.cast_signed(), body])?;
         self.moved += added as u64;
-        Ok(added > 0 || self.is_there.exists(parameters)?)
+        Ok(added > 0 || self.is_at(row, position)?)
     }
 
     fn set_aside(&self, row: &Raw) -> rusqlite::Result<()> {
@@ -233,17 +247,20 @@ impl<'a> Harvest<'a> {
         let mut end = self.last()?;
         let count = |sql| self.into.query_row(sql, [], |row| row.get::<_, i64>(0));
         let first = count("SELECT ifnull(min(position), 1) FROM row")?;
-        let known = self.counters.map_or_else(|| (end + 1 - first).max(0) as u64, |counters| counters.rows);
+        let (known, counters) = self.known((end + 1 - first).max(0) as u64);
         for row in std::mem::take(&mut self.astray) {
-            if self.insert(&row, end + 1)? {
+            if !self.is_at(&row, row.position)? && self.insert(&row, end + 1)? {
                 end += 1;
             }
         }
         let moved = self.moved;
-        let lost = known.saturating_sub(self.leftovers).saturating_sub(moved);
-        let before = self.counters.unwrap_or_default();
+        let lost = known.saturating_sub(moved);
+        if let Some(before) = self.before {
+            // Those of rows that wait in memory: with them, their rows would be taken for known, and be nowhere.
+            self.into.execute("DELETE FROM receipt WHERE position > ?1", [before.tip.0 as i64])?;
+        }
         let receipts = self.into.query_row("SELECT count(*) FROM receipt", [], |row| row.get::<_, i64>(0))? as u64;
-        store::keep_counters(self.into, Counters { rows: moved, damaged: before.damaged + lost, receipts, ..before })?;
+        store::keep_counters(self.into, Counters { rows: moved, damaged: counters.damaged + lost, receipts, ..counters })?;
         store::bound_damaged(self.into)?;
         self.into.execute("DELETE FROM sqlite_sequence WHERE name = 'row'", [])?;
         self.into.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('row', ?1)", [end])?;
@@ -253,6 +270,22 @@ impl<'a> Harvest<'a> {
         Ok(Yield { moved, lost })
     }
 
+    /// How many durable rows there were, by what the file says, or the process, or from the first row to the last, and what is counted.
+    fn known(&self, span: u64) -> (u64, Counters) {
+        match (self.counters, self.before) {
+            (Some(counters), None) => (counters.rows, counters),
+            // What fell out of memory is in the batch that comes again.
+            (Some(counters), Some(before)) => {
+                // Commits that were durable may be missing at the end.
+                let missing = self.sequence.map_or(0, |last| before.tip.0.saturating_sub(last as u64));
+                let known = counters.rows.saturating_sub(self.leftovers) + missing;
+                (known.min(before.counters.rows), Counters { dropped_memory: before.counters.dropped_memory, ..counters })
+            }
+            (None, Some(before)) => (before.counters.rows, before.counters),
+            (None, None) => (span, Counters::default()),
+        }
+    }
+
     /// The last position that may ever have been given: by rows, by the process, by what outputs have acknowledged.
     fn last(&self) -> rusqlite::Result<i64> {
         let row: i64 = self.into.query_row("SELECT ifnull(max(position), 0) FROM row", [], |row| row.get(0))?;
@@ -260,7 +293,7 @@ impl<'a> Harvest<'a> {
             let ranges = output.acknowledged.ranges().last().map_or(0, |(_, to)| to.0);
             ranges.max(output.acknowledged.floor().0) as i64
         });
-        let known = [row, self.sequence.unwrap_or_default(), self.upto.map_or(0, |upto| upto.0 as i64)];
+        let known = [row, self.sequence.unwrap_or_default(), self.before.map_or(0, |before| before.tip.0 as i64)];
         Ok(acknowledged.filter(|position| *position < BEYOND).chain(known).max().unwrap_or_default())
     }
 }
@@ -303,7 +336,10 @@ fn readable<T>(result: rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
 fn is_the_files(error: &rusqlite::Error) -> bool {
     let rusqlite::Error::SqliteFailure(failure, _) = error else { return true };
     match failure.code {
-        ErrorCode::SystemIoFailure => matches!(failure.extended_code, ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ),
+        ErrorCode::SystemIoFailure => {
+            let read = [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ, ffi::SQLITE_IOERR_CORRUPTFS];
+            read.contains(&failure.extended_code)
+        }
         ErrorCode::DatabaseBusy
         | ErrorCode::DatabaseLocked
         | ErrorCode::OutOfMemory

@@ -1,13 +1,14 @@
 //! Whether a file is a journal that can be trusted: its header, its tables, its pages, and what it says about itself.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::super::store::Counters;
 use super::super::{JournalError, Position, failed, schema};
+use super::sectors;
 
 /// Files up to this are looked through whenever they are opened: 16 MiB are a tenth of a second. Of larger ones, damage is found
 /// when it is met.
@@ -29,17 +30,30 @@ pub(in crate::journal) enum Look {
 /// Whether this error says that the file is damaged, or may be; everything else is the disk's, or another process's.
 pub(in crate::journal) fn is_damage(error: &JournalError) -> bool {
     match error {
-        JournalError::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } => matches!(
-            error.code,
+        JournalError::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } => match error.code {
+            // A sector that can not be read; it is also told as corruption.
+            ErrorCode::SystemIoFailure => error.extended_code == ffi::SQLITE_IOERR_CORRUPTFS,
             ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::ConstraintViolation
-                | ErrorCode::TypeMismatch
-                | ErrorCode::TooBig
-                | ErrorCode::SchemaChanged
-                | ErrorCode::Unknown
-        ),
+            | ErrorCode::NotADatabase
+            | ErrorCode::ConstraintViolation
+            | ErrorCode::TypeMismatch
+            | ErrorCode::TooBig
+            | ErrorCode::SchemaChanged
+            | ErrorCode::Unknown => true,
+            _ => false,
+        },
         JournalError::Damaged { .. } | JournalError::Sqlite { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether this error says that there is no room.
+pub(super) fn is_full(error: &JournalError) -> bool {
+    match error {
+        JournalError::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } => {
+            error.code == ErrorCode::DiskFull || error.extended_code == ffi::SQLITE_IOERR_SHMSIZE
+        }
+        JournalError::Folder { source, .. } => matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded),
         _ => false,
     }
 }
@@ -48,7 +62,11 @@ pub(in crate::journal) fn is_damage(error: &JournalError) -> bool {
 pub(super) fn header(path: &Path) -> Result<(), JournalError> {
     let unreadable = |source| JournalError::Folder { path: path.to_owned(), source };
     let mut bytes = Vec::with_capacity(HEADER);
-    File::open(path).and_then(|file| file.take(HEADER as u64).read_to_end(&mut bytes)).map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
+    match file.take(HEADER as u64).read_to_end(&mut bytes) {
+        Err(error) if sectors::is_unreadable(&error) => return Err(damaged(path, "its header can not be read")),
+        read => read.map_err(unreadable)?,
+    };
     if bytes.is_empty() || is_ours(&bytes) { Ok(()) } else { Err(damaged(path, "its header is not that of a journal")) }
 }
 
@@ -91,9 +109,15 @@ pub(in crate::journal) fn check(conn: &Connection, path: &Path, counters: Counte
     Ok(())
 }
 
-/// Whether the b-tree of the rows is whole, for a reader that finds none where there should be some.
+/// Whether the b-tree of the rows is whole, for a reader that finds none where there should be some. Rows are counted first, page by
+/// page: to look into each row of a large file takes long, and a page that lost rows has fewer.
 pub(in crate::journal) fn check_rows(conn: &Connection, path: &Path) -> Result<(), JournalError> {
-    let verdict: String = conn.query_row("PRAGMA quick_check('row')", [], |row| row.get(0)).map_err(failed("looking through the rows"))?;
+    let reading = failed("looking through the rows");
+    let sql = "SELECT count(*) = (SELECT value FROM meta WHERE name = 'rows') FROM row";
+    if conn.query_row(sql, [], |row| row.get::<_, Option<bool>>(0)).map_err(&reading)? == Some(true) {
+        return Ok(());
+    }
+    let verdict: String = conn.query_row("PRAGMA quick_check('row')", [], |row| row.get(0)).map_err(reading)?;
     if verdict == "ok" { Ok(()) } else { Err(damaged(path, verdict)) }
 }
 

@@ -7,10 +7,14 @@ use super::*;
 use crate::clock::Clock;
 use crate::journal::acknowledged::Acknowledged;
 use crate::journal::testing::{row, settings};
-use crate::journal::{Journal, Mode, Receipt, Settings, Stored, folder};
+use crate::journal::{Journal, Mode, Position, Receipt, Settings, Stored, folder};
 use crate::measurement::Row;
 use crate::probe::schedule::Schedule;
 
+mod gaps;
+mod places;
+mod room;
+mod running;
 mod wal;
 
 const EPOCH: i64 = 1_700_000_000_000_000_000;
@@ -42,6 +46,10 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 
 /// The file and the write-ahead file of a journal: stopped, or killed with everything in the latter.
 fn written(killed: bool) -> [Vec<u8>; 2] {
+    written_and_delivered(killed, DELIVERED)
+}
+
+fn written_and_delivered(killed: bool, delivered: u64) -> [Vec<u8>; 2] {
     let dir = scratch();
     let journal = open_in(dir.path());
     wait(journal.output("main", None)).unwrap();
@@ -49,7 +57,7 @@ fn written(killed: bool) -> [Vec<u8>; 2] {
     journal.append((0..ROWS / 2).map(original).collect());
     let received = (ROWS / 2..ROWS).map(|time| (original(time), Some(Receipt::new(&["a"], at(time)))));
     journal.receive(received.collect()).unwrap();
-    journal.acknowledge("main", &Acknowledged::starting_at(Position(DELIVERED)));
+    journal.acknowledge("main", &Acknowledged::starting_at(Position(delivered)));
     if !killed {
         wait(journal.close()).unwrap();
         drop(journal);
@@ -71,6 +79,10 @@ fn put(dir: &Path, files: &[Vec<u8>; 2]) {
 
 /// What became of the rows of a journal with these files.
 fn outcome(files: &[Vec<u8>; 2], is_known: bool, delivered: u64) -> Result<u64, String> {
+    outcome_of(ROWS as u64, files, is_known, delivered)
+}
+
+fn outcome_of(rows: u64, files: &[Vec<u8>; 2], is_known: bool, delivered: u64) -> Result<u64, String> {
     let dir = scratch();
     put(dir.path(), files);
     // A delivered row whose time is altered to long ago may go, and is no loss.
@@ -98,8 +110,8 @@ fn outcome(files: &[Vec<u8>; 2], is_known: bool, delivered: u64) -> Result<u64, 
     }
     let damaged = journal.stats().damaged;
     let told = kept.len() as u64 + damaged;
-    if told > ROWS as u64 || (is_known && told != ROWS as u64) {
-        return Err(format!("{} rows of {ROWS} are there, {damaged} are counted", kept.len()));
+    if told > rows || (is_known && told != rows) {
+        return Err(format!("{} rows of {rows} are there, {damaged} are counted", kept.len()));
     }
     Ok(damaged)
 }

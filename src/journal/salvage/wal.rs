@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
 
 use super::super::{JournalError, schema};
-use super::{beside, sound};
+use super::{beside, sectors, sound};
 
 /// What stands before the frames, and before the page in each.
 const HEADER: usize = 32;
@@ -47,7 +47,8 @@ pub(super) fn check(path: &Path) -> Result<(), JournalError> {
 pub(super) fn unseen(path: &Path) -> Result<Option<Unseen>, JournalError> {
     let wal = beside(path, "-wal");
     match OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(&wal) {
-        Ok(file) => look(BufReader::with_capacity(16 * FRAME, file)),
+        // A frame that can not be read was altered.
+        Ok(file) => sectors::of(file).and_then(look),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -57,7 +58,7 @@ pub(super) fn unseen(path: &Path) -> Result<Option<Unseen>, JournalError> {
 impl Unseen {
     /// Makes a copy of the main file with these pages.
     pub(super) fn lay_over(&self, path: &Path, copy: &Path) -> io::Result<()> {
-        std::fs::copy(path, copy)?;
+        sectors::copy(path, copy)?;
         let (wal, copy) = (File::open(beside(path, "-wal"))?, OpenOptions::new().write(true).open(copy)?);
         let mut page = vec![0; schema::PAGE as usize];
         for (number, place) in &self.pages {
@@ -74,8 +75,17 @@ fn look(mut wal: impl Read) -> io::Result<Option<Unseen>> {
     if !fill(&mut wal, &mut header)? || !fill(&mut wal, &mut frame)? {
         return Ok(None);
     }
-    let mut frames = Frames::behind(&header, &frame);
     let mut place = HEADER as u64;
+    if header == [0; HEADER] {
+        // What can not be read goes on in the first frame: a later one has the salts.
+        while frame[8..16] == [0; 8] {
+            place += FRAME as u64;
+            if !fill(&mut wal, &mut frame)? {
+                return Ok(None);
+            }
+        }
+    }
+    let mut frames = Frames::behind(&header, &frame);
     loop {
         frames.see(&frame, place + FRAME_HEADER as u64);
         place += FRAME as u64;

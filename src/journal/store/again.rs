@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::Store;
-use super::counters::{Counters, keep_counters};
+use super::counters::{Counters, keep_counters, meta};
 use super::outputs::read_outputs;
 use crate::journal::{JournalError, Position, failed, schema};
 
@@ -34,6 +34,9 @@ impl Store {
     pub(in crate::journal) fn reopen(path: &Path, max_size: u64, before: &Before) -> Result<Self, JournalError> {
         let mut store = Self::open(path, max_size)?;
         if store.id != before.id {
+            if store.is_salvaged_from(before).map_err(failed("reading the file"))? {
+                return Ok(store);
+            }
             store.follow(before).map_err(failed("following another file"))?;
             return Ok(store);
         }
@@ -61,6 +64,11 @@ impl Store {
         store.tip = before.tip;
         store.leftovers = true;
         Ok(store)
+    }
+
+    /// Whether this is what read right in that file, and could not be opened when it was made. It has nothing of a failed commit.
+    fn is_salvaged_from(&self, before: &Before) -> rusqlite::Result<bool> {
+        Ok(self.tip >= before.tip && meta(&self.conn, schema::SALVAGED_FROM)? == Some(before.id))
     }
 
     /// Takes the place of a file that was taken away: the rows of that are lost and counted, its losses are remembered here if

@@ -121,3 +121,20 @@ fn what_an_earlier_commit_left_behind_the_last_is_no_damage() {
     assert_eq!((stats.rows, stats.damaged), (ROWS as u64 - 1, 0));
     assert_eq!(renamed(dir.path()).len(), 0);
 }
+
+/// As what can not be read is taken.
+#[test]
+fn whichever_block_of_either_file_is_all_zeros_each_row_is_there_or_counted() {
+    let files = killed();
+    let blocks = |file: usize| (0..files[file].len()).step_by(schema::PAGE as usize).map(move |at| (file, at));
+    let cases: Vec<(usize, usize)> = blocks(0).chain(blocks(1)).collect();
+    let commits = commits(&files[1]);
+    let known = commits[commits.len() - 3];
+    let results = each(&cases, |(file, at)| {
+        let mut files = files.clone();
+        let to = (at + schema::PAGE as usize).min(files[*file].len());
+        files[*file][*at..to].fill(0);
+        outcome(&files, *file == 1 && to < known, TAKEN)
+    });
+    judge(&cases.iter().map(|(file, at)| file << 32 | at).collect::<Vec<_>>(), results);
+}
