@@ -146,6 +146,9 @@ pub struct Stats {
     pub bytes: u64,
     /// Time of the oldest row.
     pub oldest: Option<Timestamp>,
+    /// The oldest row, or where the first will be.
+    #[serde(skip)]
+    pub first: Position,
     /// Rows in memory that are not durable yet.
     pub waiting: u64,
     /// Rows lost because memory was full while the disk did not take them.
@@ -250,6 +253,11 @@ impl Journal {
         } else {
             Err(JournalError::Failing("too many rows wait in memory".to_owned()))
         }
+    }
+
+    /// The oldest row that is there, or where the first will be.
+    pub fn first(&self) -> Position {
+        held(&self.0.shared.stats).first
     }
 
     /// The position of the last durable row, as it moves.

@@ -72,7 +72,9 @@ pub(super) fn reopen(path: &Path, max_size: u64, before: &Before, suspect: bool,
 }
 
 /// Renames a folder that is in the place of the file, and tells of a file that lost everything.
-pub(super) fn make_way(path: &Path, now: Timestamp) -> Result<(), JournalError> {
+///
+/// At a later attempt an empty file is one that we could not fill.
+pub(super) fn make_way(path: &Path, is_first: bool, now: Timestamp) -> Result<(), JournalError> {
     for ending in ["-wal", "-shm", ""] {
         let file = beside(path, ending);
         if file.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
@@ -82,7 +84,7 @@ pub(super) fn make_way(path: &Path, now: Timestamp) -> Result<(), JournalError> 
         }
     }
     let is_repaired = beside(path, WHOLE).exists();
-    if !is_repaired && path.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+    if is_first && !is_repaired && path.metadata().is_ok_and(|metadata| metadata.len() == 0) {
         tracing::warn!(path = %path.display(), "the journal's file is empty, what it held is lost");
     }
     Ok(())

@@ -63,6 +63,8 @@ pub(super) struct Store {
 /// The first row of some ranges of positions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct First {
+    /// Where it stands.
+    pub(super) position: Position,
     /// Its time.
     pub(super) time: Timestamp,
     /// The range that it is in.
@@ -240,11 +242,12 @@ impl Store {
     /// The first row in these ranges.
     pub(super) fn first(&self, ranges: &[(Position, Position)]) -> Result<Option<First>, JournalError> {
         let read = || {
-            let mut statement = self.conn.prepare("SELECT time FROM row WHERE position BETWEEN ?1 AND ?2 ORDER BY position LIMIT 1")?;
+            let mut statement = self.conn.prepare("SELECT position, time FROM row WHERE position BETWEEN ?1 AND ?2 ORDER BY position LIMIT 1")?;
             for range in ranges {
-                let time: Option<i64> = statement.query_row([range.0.0 as i64, range.1.0 as i64], |row| row.get(0)).optional()?;
-                if let Some(time) = time {
-                    return Ok(Some(First { time: Timestamp::from_nanos(time), range: *range }));
+                let bounds = [range.0.0 as i64, range.1.0 as i64];
+                let first: Option<(i64, i64)> = statement.query_row(bounds, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+                if let Some((position, time)) = first {
+                    return Ok(Some(First { position: Position(position as u64), time: Timestamp::from_nanos(time), range: *range }));
                 }
             }
             Ok(None)

@@ -161,7 +161,7 @@ impl Engine {
         let mut reader = held(&self.shared.reader);
         *reader = None;
         if self.before.is_none() {
-            salvage::make_way(&self.shared.folder.place(), now.unix)?;
+            salvage::make_way(&self.shared.folder.place(), self.failing.is_none(), now.unix)?;
         }
         let file = self.shared.folder.own()?;
         let store = match &self.before {
@@ -276,7 +276,10 @@ impl Engine {
         stats.dead.clone_from(store.dead());
         stats.failing = None;
         stats.bytes = bytes.unwrap_or(stats.bytes);
-        stats.oldest = first.map_or(stats.oldest, |first| first.map(|first| first.time));
+        if let Ok(first) = first {
+            stats.oldest = first.map(|first| first.time);
+            stats.first = first.map_or(Position(store.tip().0 + 1), |first| first.position);
+        }
         drop(stats);
         let tip = store.tip();
         self.shared.tip.send_if_modified(|known| std::mem::replace(known, tip) != tip);

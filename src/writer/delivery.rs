@@ -271,7 +271,7 @@ impl Delivery {
     fn tell(&mut self) {
         for event in self.lanes.take_events() {
             let output = self.spec.name.as_str();
-            let pending = self.lanes.rows().pending();
+            let pending = self.lanes.rows().pending_from(self.parts.journal.first());
             match event {
                 Event::Failing { why } => warn!(output, reason = why, pending, "output is failing"),
                 Event::Works { after } => info!(output, failed_ms = millis(after), pending, "output works again"),
@@ -293,7 +293,7 @@ impl Delivery {
         self.parts.statuses.put(OutputStatus {
             name: self.spec.name.clone(),
             delivered: self.before.delivered + delivered,
-            pending: self.lanes.rows().pending(),
+            pending: self.lanes.rows().pending_from(self.parts.journal.first()),
             retries: self.before.retries + retries,
             refused: self.before.refused + refused,
             last_refusal: last_refusal.map(str::to_owned).or_else(|| self.before.last_refusal.clone()),

@@ -340,8 +340,15 @@ impl Outbox {
 
     /// Positions up to the tip that are not acknowledged.
     pub fn pending(&self) -> u64 {
-        let above: u64 = self.acknowledged.ranges().iter().map(|(from, to)| to.0 + 1 - from.0).sum();
-        self.tip.0.saturating_sub(self.acknowledged.floor().0).saturating_sub(above)
+        self.pending_from(Position(1))
+    }
+
+    /// Of those, the ones from here on: rows before it are there no more.
+    pub fn pending_from(&self, first: Position) -> u64 {
+        let floor = self.acknowledged.floor().0.max(first.0.saturating_sub(1));
+        let above = |&(from, to): &(Position, Position)| (to.0 + 1).saturating_sub(from.0.max(floor + 1));
+        let above: u64 = self.acknowledged.ranges().iter().map(above).sum();
+        self.tip.0.saturating_sub(floor).saturating_sub(above)
     }
 
     /// The fields that were left out of rows.

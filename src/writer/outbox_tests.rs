@@ -80,6 +80,14 @@ fn nothing_to_send_waits_for_the_tip() {
 }
 
 #[test]
+fn what_is_gone_from_the_journal_is_not_pending() {
+    let mut outbox = outbox(5);
+    outbox.next(s(0), p(100));
+    let pending = [1, 41, 100, 101, 200].map(|first| outbox.pending_from(p(first)));
+    assert_eq!((outbox.pending(), pending), (100, [100, 60, 1, 0, 0]));
+}
+
+#[test]
 fn a_few_rows_wait_for_others_and_a_full_batch_goes_at_once() {
     let mut outbox = outbox(5);
     assert_eq!(outbox.next(s(10), p(3)), Step::Wait(s(11)));
