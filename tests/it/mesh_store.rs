@@ -276,10 +276,17 @@ async fn the_results_of_300_agents_become_durable_in_time() {
             let (collector, clock, at) = (&collector, &clock, pace * round + pace * n as u32 / 300);
             async move {
                 tokio::time::sleep_until(clock.instant(begun + at)).await;
-                let received = Received::read(good(source, &targets).to_string().as_bytes()).unwrap();
+                let posted = good(source, &targets).to_string();
                 let sent = clock.now().mono;
                 let slot = Some(Timestamp::from_nanos(i64::from(round)));
-                assert_eq!(collector.store.receive(received, slot).await.unwrap(), stored(300));
+                let receipt = loop {
+                    match collector.store.receive(Received::read(posted.as_bytes()).unwrap(), slot).await {
+                        // All at once may be more than a disk takes in time that others use, too; an agent comes again.
+                        Err(ReceiveError::NotDurable(_)) if pace.is_zero() => {}
+                        receipt => break receipt.unwrap(),
+                    }
+                };
+                assert_eq!(receipt, stored(300));
                 clock.now().mono.saturating_sub(sent)
             }
         });
