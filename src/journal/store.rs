@@ -242,7 +242,8 @@ impl Store {
     /// The first row in these ranges.
     pub(super) fn first(&self, ranges: &[(Position, Position)]) -> Result<Option<First>, JournalError> {
         let read = || {
-            let mut statement = self.conn.prepare("SELECT position, time FROM row WHERE position BETWEEN ?1 AND ?2 ORDER BY position LIMIT 1")?;
+            let mut statement =
+                self.conn.prepare("SELECT position, time FROM row WHERE position BETWEEN ?1 AND ?2 ORDER BY position LIMIT 1")?;
             for range in ranges {
                 let bounds = [range.0.0 as i64, range.1.0 as i64];
                 let first: Option<(i64, i64)> = statement.query_row(bounds, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;

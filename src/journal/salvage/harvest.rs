@@ -264,7 +264,9 @@ impl<'a> Harvest<'a> {
         store::bound_damaged(self.into)?;
         self.into.execute("DELETE FROM sqlite_sequence WHERE name = 'row'", [])?;
         self.into.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('row', ?1)", [end])?;
-        if !self.whole.contains("output") || store::any_altered(self.into)? {
+        // None at all may be all that is left of a page that is cut off, and still reads right.
+        let outputs_lost = !self.whole.contains("output") || store::read_outputs(self.into)?.is_empty() || store::any_altered(self.into)?;
+        if outputs_lost {
             store::keep_meta(self.into, store::OUTPUTS_LOST, self.now.nanos())?;
         }
         Ok(Yield { moved, lost })
