@@ -240,14 +240,25 @@ fn what_is_in_the_way_of_the_journal_is_left_alone_until_it_is_gone() {
     std::os::unix::fs::symlink(&elsewhere, &file).expect("the folder is ours");
     let running = bed.start();
     bed.fails();
-    fs::remove_file(&file).expect("it is ours");
-    fs::create_dir(&file).expect("the folder is ours");
     bed.measured(SERIES as u64);
     assert!(bed.journal("failing").is_string());
-    fs::remove_dir(&file).expect("it is empty");
+    fs::remove_file(&file).expect("it is ours");
     bed.recovers(Instant::now());
     assert_eq!(fs::read_to_string(elsewhere).expect("it is there"), "precious");
     assert_all_ok(&bed.ends_whole(running));
+}
+
+/// (S7)
+#[test]
+fn a_folder_in_the_place_of_the_journal_is_renamed() {
+    let bed = Bed::new();
+    fs::create_dir(bed.data().join("journal.sqlite3")).expect("the folder is ours");
+    let running = bed.start();
+    bed.measured(SERIES as u64);
+    assert_all_ok(&bed.ends_whole(running));
+    let mut kept = fs::read_dir(bed.data()).expect("it is there").map(|entry| entry.expect("it can be read"));
+    let kept = kept.find(|entry| entry.file_name().to_string_lossy().starts_with("journal.sqlite3.damaged-"));
+    assert!(kept.expect("it was renamed").path().is_dir());
 }
 
 /// (P8)
