@@ -272,9 +272,10 @@ fn a_folder_in_use_or_of_a_later_version_ends_it_with_a_clear_message() {
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("journal.sqlite3 is in use by another qosd"), "{said}");
     assert_all_ok(&bed.ends_whole(running));
-    // The version of the tables is a number at this place of the file.
-    let file = fs::OpenOptions::new().write(true).open(bed.data().join("journal.sqlite3")).expect("it is there");
-    std::os::unix::fs::FileExt::write_all_at(&file, &99_u32.to_be_bytes(), 60).expect("the file is ours");
+    // A number alone would be one that was altered.
+    let later = rusqlite::Connection::open(bed.data().join("journal.sqlite3")).expect("it is there");
+    later.execute_batch("CREATE TABLE later (value); PRAGMA user_version = 99").expect("the file is ours");
+    drop(later);
     let (status, said) = second();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("was written by a later qosd: its tables have version 99"), "{said}");
