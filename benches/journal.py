@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -24,7 +23,7 @@ import urllib.parse
 import urllib.request
 
 import journal_report as report
-from ping_peers import CONFINED, ROOT, TOOLS, end, qosd_binary
+from ping_peers import CONFINED, ROOT, TOOLS, end, in_namespaces, qosd_binary
 
 PARTS = ("journal", "wear", "backlog")
 INFLUX = 8086
@@ -362,25 +361,10 @@ def settings():
     return options
 
 
-def inside():
-    """The same in namespaces of its own: with their first process goes everything that it started."""
-    command = ["unshare", "--net", "--pid", "--mount-proc", "--fork", "--kill-child", sys.executable, *sys.argv]
-    # unshare itself would ignore it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
-    process = subprocess.Popen(command, env=os.environ | {"QOSD_BENCH": "inside"})
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        # It got the same signal, and tidies up.
-        return process.wait()
-    finally:
-        process.kill()
-
-
 def main():
     options = settings()
     if os.environ.get("QOSD_BENCH") != "inside":
-        sys.exit(inside())
+        sys.exit(in_namespaces())
     subprocess.run([str(TOOLS / "ip"), "link", "set", "lo", "up"], check=True)
     (ROOT / "target/bench").mkdir(exist_ok=True)
     began, stolen = time.monotonic(), stolen_seconds()

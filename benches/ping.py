@@ -346,25 +346,10 @@ def prepare():
     pathlib.Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 2147483647")
 
 
-def inside():
-    """The same in namespaces of its own: with their first process goes everything that it started."""
-    command = ["unshare", "--net", "--pid", "--mount-proc", "--fork", "--kill-child", sys.executable, *sys.argv]
-    # unshare itself would ignore it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
-    process = subprocess.Popen(command, env=os.environ | {"QOSD_BENCH": "inside"})
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        # It got the same signal, and tidies up.
-        return process.wait()
-    finally:
-        process.kill()
-
-
 def main():
     options = settings()
     if os.environ.get("QOSD_BENCH") != "inside":
-        sys.exit(inside())
+        sys.exit(peers.in_namespaces())
     prepare()
     began, stolen = time.monotonic(), stolen_seconds()
     found = {"machine": machine(), "load": {}, "settings": vars(options)}

@@ -5,13 +5,14 @@ use std::path::Path;
 use proptest::prelude::*;
 use rusqlite::Connection;
 
-use super::export::{ExportError, Filter, Format, export};
 use super::store::Store;
 use super::testing::{ping_row, row, settings};
 use super::*;
 
 mod away;
+mod exports;
 mod letters;
+mod missed;
 mod model;
 mod places;
 mod receipts;
@@ -281,148 +282,6 @@ async fn outputs_remember_what_they_have() {
 
 fn every(seconds: u64) -> Schedule {
     Schedule::new(Duration::from_secs(seconds), Duration::ZERO)
-}
-
-#[tokio::test(start_paused = true)]
-async fn slots_that_a_killed_process_left_without_a_row_are_told_exactly() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = open(dir.path(), Mode::Inline);
-    assert_eq!(journal.missed(at(0)).await.unwrap(), Missed::default(), "a new journal missed nothing");
-    let (a, b) = (row("a", 0).series, row("b", 0).series);
-    journal.scheduled(vec![(a.clone(), every(10)), (b.clone(), every(30))]);
-    tokio::time::advance(Duration::from_secs(45)).await;
-    let first = every(10).after(at(0));
-    journal.append((0..3).map(|k| row("a", first.nanos() + k * 10_000_000_000)).collect());
-    journal.append(vec![row("b", every(30).after(at(0)).nanos())]);
-    let copy = killed(dir.path());
-    let after = open_at(copy.path(), Mode::Inline, 60);
-    let mut expected: Vec<(Series, Timestamp)> = Vec::new();
-    let mut slot = first.plus(Duration::from_secs(30));
-    while slot <= at(60) {
-        expected.push((a.clone(), slot));
-        slot = every(10).after(slot);
-    }
-    let mut slot = every(30).after(every(30).after(at(0)));
-    while slot <= at(60) {
-        expected.push((b.clone(), slot));
-        slot = every(30).after(slot);
-    }
-    let mut missed = after.missed(at(60)).await.unwrap();
-    missed.slots.sort();
-    expected.sort();
-    assert_eq!(missed, Missed { slots: expected.clone(), ..Missed::default() });
-    after.append(missed.slots.into_iter().map(|(series, time)| Row { series, time, ..row("a", 0) }).collect());
-    drop(after);
-    let again = open_at(copy.path(), Mode::Inline, 60);
-    assert_eq!(again.missed(at(60)).await.unwrap(), Missed::default(), "what was told and appended is not missed twice");
-    journal.close().await.unwrap();
-    drop(journal);
-    assert_eq!(open_at(dir.path(), Mode::Inline, 900).missed(at(900)).await.unwrap(), Missed::default(), "nor after a clean stop");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_slot_that_came_due_while_the_missed_ones_were_told_is_missed_after_a_kill() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = open(dir.path(), Mode::Inline);
-    let a = row("a", 0).series;
-    journal.missed(at(0)).await.unwrap();
-    tokio::time::advance(Duration::from_secs(15)).await;
-    journal.scheduled_since(at(0), vec![(a.clone(), every(10))]);
-    let copy = killed(dir.path());
-    let missed = open_at(copy.path(), Mode::Inline, 16).missed(at(16)).await.unwrap();
-    assert_eq!(missed, Missed { slots: vec![(a, every(10).after(at(0)))], ..Missed::default() });
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_run_in_flight_of_a_series_that_a_reload_removed_is_missed_after_a_kill() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = open(dir.path(), Mode::Inline);
-    let (a, b, c) = (row("a", 0).series, row("b", 0).series, row("c", 0).series);
-    journal.scheduled([&a, &b, &c].map(|series| (series.clone(), every(10))).to_vec());
-    tokio::time::advance(Duration::from_secs(15)).await;
-    let first = every(10).after(at(0));
-    journal.append(vec![row("a", first.nanos())]);
-    journal.scheduled(vec![(a.clone(), every(10)), (c.clone(), every(3600))]);
-    let copy = killed(dir.path());
-    let mut missed = open_at(copy.path(), Mode::Inline, 16).missed(at(16)).await.unwrap();
-    missed.slots.sort();
-    assert_eq!(missed, Missed { slots: vec![(b, first), (c, first)], ..Missed::default() });
-}
-
-#[tokio::test(start_paused = true)]
-async fn after_a_clock_that_went_back_the_newest_time_of_each_series_is_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = open(dir.path(), Mode::Inline);
-    let (a, b) = (row("a", 0).series, row("b", 0).series);
-    journal.scheduled([&a, &b].map(|series| (series.clone(), every(10))).to_vec());
-    journal.append([10, 20, 30].map(|second| row("a", at(second).nanos())).to_vec());
-    journal.append(vec![row("b", at(10).nanos()), row("b", at(20).nanos()), row("unscheduled", at(90).nanos())]);
-    let copy = killed(dir.path());
-    journal.close().await.unwrap();
-    drop(journal);
-    sqlite(dir.path()).execute("UPDATE row SET time = time * 2 WHERE position = 5", []).unwrap();
-    for (dir, newest) in [(copy.path(), vec![(a.clone(), at(30)), (b, at(20))]), (dir.path(), vec![(a, at(30))])] {
-        let mut missed = open_at(dir, Mode::Inline, 15).missed(at(15)).await.unwrap();
-        missed.newest.sort();
-        assert_eq!(missed, Missed { newest, ..Missed::default() }, "also after a clean stop, and damage is no time");
-    }
-    assert_eq!(open_at(copy.path(), Mode::Inline, 31).missed(at(31)).await.unwrap().newest, [], "nor is the past told");
-}
-
-fn exported(dir: &Path, filter: &Filter, format: Format) -> String {
-    let mut out = Vec::new();
-    export(dir, filter, format, &mut out, |row| Some(format!("{} {}", row.series, row.time.nanos()))).unwrap();
-    String::from_utf8(out).unwrap()
-}
-
-#[tokio::test]
-async fn an_export_is_ordered_by_time_and_runs_beside_the_writer() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = open(dir.path(), Mode::Threaded);
-    journal.append([7, 3, 5, 1].map(|time| row("a", EPOCH + time)).to_vec());
-    journal.append(vec![row("b", EPOCH + 4), ping_row(9, EPOCH + 6)]);
-    journal.flush().await.unwrap();
-    let times = |filter: &Filter| {
-        let json = exported(dir.path(), filter, Format::Json);
-        let nanos = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["time"].as_str().unwrap()[28..29].to_owned();
-        json.lines().map(nanos).collect::<String>()
-    };
-    assert_eq!(times(&Filter::default()), "134567");
-    let until = Some(Timestamp::from_nanos(EPOCH + 6));
-    assert_eq!(times(&Filter { since: Timestamp::from_nanos(EPOCH + 3), until, ..Filter::default() }), "345");
-    assert_eq!(times(&Filter { target: Some("a".into()), ..Filter::default() }), "1357");
-    assert_eq!(times(&Filter { probe: Some("core".into()), kind: Some("ping".into()), ..Filter::default() }), "13457");
-    let line = exported(dir.path(), &Filter { target: Some("b".into()), ..Filter::default() }, Format::Line);
-    assert_eq!(line, "qos_metrics,kind=ping,probe=core,target=b 1700000000000000004\n");
-}
-
-#[tokio::test]
-async fn csv_has_the_union_of_all_columns() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = open(dir.path(), Mode::Inline);
-    let mut skipped = row("b", EPOCH + 2);
-    skipped.fields = crate::measurement::Fields::new();
-    skipped.fields.put("result", crate::measurement::Value::Text("skipped, \"so\"".into()));
-    skipped.series = Series::new("m", [("family", "ipv4")]);
-    let mut measured = row("a", 7);
-    measured.time = Timestamp::from_nanos(EPOCH + 7);
-    journal.append(vec![measured, skipped]);
-    journal.close().await.unwrap();
-    drop(journal);
-    assert_eq!(
-        exported(dir.path(), &Filter::default(), Format::Csv),
-        "time,measurement,family,kind,probe,target,rtt_ms,sent,result\n\
-         2023-11-14T22:13:20.000000002Z,m,ipv4,,,,,,\"skipped, \"\"so\"\"\"\n\
-         2023-11-14T22:13:20.000000007Z,qos_metrics,,ping,core,a,1,7,\n"
-    );
-}
-
-#[test]
-fn an_export_without_a_journal_says_so_and_makes_none() {
-    let dir = tempfile::tempdir().unwrap();
-    let refused = export(dir.path(), &Filter::default(), Format::Csv, &mut Vec::new(), |_| None).unwrap_err();
-    assert!(matches!(refused, ExportError::Missing(_)), "{refused}");
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]

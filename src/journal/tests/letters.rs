@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::journal::export::export_letters;
+use crate::journal::export::{Filter, Format};
 
 fn letter(position: u64, reason: &str) -> DeadLetter {
     DeadLetter { position: Position(position), reason: reason.to_owned() }

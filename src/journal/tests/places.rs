@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::journal::export::{ExportError, Filter, Format, export};
 
 const NAMES: [&str; 4] = ["journal.sqlite3", "journal.sqlite3-wal", "journal.sqlite3-shm", "journal.lock"];
 

@@ -1,3 +1,5 @@
+//! What each answer of an output, a collector or the service comes to.
+
 use super::super::check::State;
 use super::*;
 use crate::secret::Secret;

@@ -1,3 +1,5 @@
+//! What each finding of this host comes to.
+
 use super::super::check::State;
 use super::*;
 
