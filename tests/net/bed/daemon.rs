@@ -160,14 +160,14 @@ impl Home {
         self.dir.path().join("etc")
     }
 
-    /// Runs another command of the program with the home's config, and gives what it wrote to both streams.
+    /// Runs a command of the program that ends by itself, and gives what it wrote to both streams.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
         self.finished(arguments).1
     }
 
     /// As [`Home::command`], with how it ended.
     pub(crate) fn finished(&self, arguments: &[&str]) -> (ExitStatus, String) {
-        let mut command = self.program();
+        let mut command = self.within_two_minutes();
         command.args(arguments).arg("--config").arg(self.dir.path().join("qosd.toml"));
         let output = command.output().expect("the program was built");
         (output.status, String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
@@ -175,7 +175,7 @@ impl Home {
 
     /// As [`Home::finished`], in a namespace, with all that the service would see there.
     pub(crate) fn finished_in(&self, namespace: &Namespace, arguments: &[&str]) -> (ExitStatus, String) {
-        let mut command = self.program();
+        let mut command = self.within_two_minutes();
         command.args(arguments).arg("--config").arg(self.dir.path().join("qosd.toml")).envs(self.environment.iter().cloned());
         let output = namespace.enter(|| {
             if let Some((path, by)) = &self.covers {
@@ -265,10 +265,20 @@ impl Home {
 
     /// The program within its limits.
     fn service(&self) -> Command {
+        let Some((first, rest)) = self.limits.split_first() else { return self.program() };
+        self.behind(Command::new(first).args(rest))
+    }
+
+    /// The program for what ends by itself: if it does not, the test fails.
+    fn within_two_minutes(&self) -> Command {
+        self.behind(Command::new("/usr/bin/timeout").args(["--kill-after=5", "120"]))
+    }
+
+    /// The program as what this command becomes or starts.
+    fn behind(&self, first: &Command) -> Command {
         let program = self.program();
-        let Some((first, rest)) = self.limits.split_first() else { return program };
-        let mut command = Command::new(first);
-        command.args(rest).arg(program.get_program()).args(program.get_args());
+        let mut command = Command::new(first.get_program());
+        command.args(first.get_args()).arg(program.get_program()).args(program.get_args());
         command.env_clear().env("PATH", &self.programs).current_dir("/");
         command
     }
