@@ -5,7 +5,7 @@
 //! one row, a [`measurement`], a slot. The [`writer`] puts every row into the [`journal`] and, once it is durable, delivers
 //! it to the outputs, of which [`influxdb`] is one. In a [`mesh`] hosts measure each other, and a collector keeps what they
 //! find. A [`responder`] answers the HTTP probes of others. What the service knows of itself is its [`status`], and in rows
-//! its [`vitals`].
+//! its [`vitals`]. What was measured in weeks is at hand in the [`history`], and people look at all of it on the [`page`].
 
 pub mod app;
 pub mod cli;
@@ -31,6 +31,9 @@ pub mod responder;
 
 pub mod status;
 pub mod vitals;
+
+pub mod history;
+pub mod page;
 
 pub mod backoff;
 pub mod clock;

@@ -77,6 +77,11 @@ impl Board {
         self.lock().skipped.clone()
     }
 
+    /// The series that are scheduled.
+    pub fn scheduled(&self) -> Vec<Series> {
+        self.lock().last.keys().cloned().collect()
+    }
+
     /// What is known of every series.
     pub fn series(&self, now: Timestamp) -> Vec<SeriesStatus> {
         self.lock().last.iter().map(|(series, last)| SeriesStatus::of(series, last.as_ref(), now)).collect()

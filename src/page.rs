@@ -1,0 +1,81 @@
+//! The page: what people and their tools look at. Reads, and steers nothing.
+//!
+//! Each page is a function from what is known ([`Sight`]) and what was asked ([`Asked`]) to an [`Answer`]; the server puts
+//! them on the wire, with what protects a browser.
+
+use std::collections::BTreeMap;
+
+use crate::clock::Clock;
+use crate::history::History;
+use crate::status::Board;
+use crate::status::server::Report;
+pub use subject::Subject;
+
+pub mod chart;
+pub mod matrix;
+pub mod metrics;
+pub mod overview;
+pub mod state;
+pub mod subject;
+pub mod target;
+pub mod time;
+
+/// What there is to be seen.
+#[derive(Clone)]
+pub struct Sight {
+    /// The clocks.
+    pub clock: Clock,
+    /// Everything that qosd knows of itself.
+    pub report: Report,
+    /// The last row of every series.
+    pub board: Board,
+    /// What was measured before.
+    pub history: History,
+}
+
+/// What a request asks for, beside its path.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The query, decoded; of a key that comes again, the first.
+    pub query: BTreeMap<String, String>,
+}
+
+impl Asked {
+    /// The value of a key that is not empty.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.query.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+/// What is sent back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status of HTTP.
+    pub status: u16,
+    /// What the body is.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// A page.
+    pub fn html(body: String) -> Self {
+        Self { status: 200, content_type: "text/html; charset=utf-8", body }
+    }
+
+    /// A chart.
+    pub fn svg(body: String) -> Self {
+        Self { status: 200, content_type: "image/svg+xml; charset=utf-8", body }
+    }
+
+    /// A table for programs.
+    pub fn csv(body: String) -> Self {
+        Self { status: 200, content_type: "text/csv; charset=utf-8", body }
+    }
+
+    /// What cannot be answered, in a sentence.
+    pub fn refused(status: u16, why: &str) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body: format!("{why}\n") }
+    }
+}

@@ -1,0 +1,8 @@
+//! The overview: every series, worst first.
+
+use super::{Answer, Asked, Sight};
+
+/// The page.
+pub fn page(_sight: &Sight, _asked: &Asked) -> Answer {
+    Answer::html(String::new())
+}
