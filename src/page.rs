@@ -11,6 +11,7 @@ use crate::status::Board;
 use crate::status::server::Report;
 pub use subject::Subject;
 
+pub mod api;
 pub mod chart;
 pub mod matrix;
 pub mod metrics;
@@ -72,6 +73,16 @@ impl Answer {
     /// A table for programs.
     pub fn csv(body: String) -> Self {
         Self { status: 200, content_type: "text/csv; charset=utf-8", body }
+    }
+
+    /// A document for programs.
+    pub fn json(body: String) -> Self {
+        Self { status: 200, content_type: "application/json", body }
+    }
+
+    /// A line of text.
+    pub fn text(body: String) -> Self {
+        Self { status: 200, content_type: "text/plain; charset=utf-8", body }
     }
 
     /// What cannot be answered, in a sentence.

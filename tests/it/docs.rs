@@ -10,6 +10,7 @@ use qosd::config::{self, Config, Env};
 use qosd::influxdb::line::line;
 use qosd::measurement::{FieldInfo, FieldType, Row};
 use qosd::mesh::{self, collector};
+use qosd::page::metrics;
 use qosd::probe::ping::flight::Stamps;
 use qosd::probe::ping::report::finding;
 use qosd::probe::ping::run::Tally;
@@ -90,6 +91,25 @@ fn the_dictionary_explains_every_result_with_its_code() {
 fn the_dictionary_explains_why_a_slot_is_skipped() {
     for reason in [Skip::Overrun, Skip::Restart, Skip::Suspended, Skip::Reload, Skip::Shutdown, Skip::Budget] {
         assert!(table_lines().any(|cells| name(cells[0]) == Some(reason.name())), "{} is missing", reason.name());
+    }
+}
+
+#[test]
+fn the_dictionary_lists_every_metric_with_its_type_and_no_other() {
+    let lines = table_lines().filter(|cells| cells.len() > 3 && ["counter", "gauge"].contains(&cells[1]));
+    let described: Vec<_> = lines.map(|cells| (name(cells[0]).unwrap().to_owned(), cells[1])).collect();
+    let mut sorted = described.clone();
+    sorted.sort();
+    let expected: Vec<_> = metrics::documented().into_iter().map(|metric| (metric.name, metric.kind)).collect();
+    assert_eq!(sorted, expected);
+}
+
+#[test]
+fn every_field_of_qosd_is_a_metric_or_is_left_out_on_purpose() {
+    let kinds: Vec<_> = KINDS.iter().flat_map(|kind| kind.fields()).chain(COMMON_FIELDS).map(|field| field.name).collect();
+    let of_collector: Vec<_> = collector::rows::FIELDS.iter().map(|field| field.name).collect();
+    for field in fields().filter(|field| !kinds.contains(&field.name) && !of_collector.contains(&field.name)) {
+        assert!(metrics::own::tells(field.name), "{} is told nowhere: add it in page/metrics/own.rs", field.name);
     }
 }
 

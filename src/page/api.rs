@@ -1,0 +1,224 @@
+//! `/api/v1`: what the pages show, for programs.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::{Answer, Asked, Sight, Subject, time};
+use crate::clock::Timestamp;
+use crate::history::range::{Column, Event, Range, Spread, What};
+use crate::measurement::Series;
+use crate::status::SeriesStatus;
+
+/// How many columns a range has at most, about.
+const COLUMNS: usize = 400;
+/// The most series in one answer: of a mesh a subject may have very many.
+const MOST: usize = 16;
+
+/// Everything that qosd knows of itself, as on the state socket.
+pub fn status(sight: &Sight) -> Answer {
+    json(&(sight.report)())
+}
+
+/// The overview: every series with its last values.
+pub fn series(sight: &Sight) -> Answer {
+    #[derive(Serialize)]
+    struct Overview {
+        time: Timestamp,
+        series: Vec<SeriesStatus>,
+    }
+    let time = sight.clock.now().unix;
+    json(&Overview { time, series: sight.board.series(time) })
+}
+
+/// What a chart is made of: a range for each series of the subject, of one field or of all.
+pub async fn range(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
+    let span = match time::span(asked, sight.clock.now().unix) {
+        Ok(span) => span,
+        Err(why) => return Answer::refused(400, &why),
+    };
+    let failing = |error: &dyn std::error::Error| Answer::refused(503, &error.to_string());
+    let found = match subject.series(sight, asked).await {
+        Ok(found) => found,
+        Err(error) => return failing(&error),
+    };
+    if found.is_empty() {
+        return Answer::refused(404, "there is no such series");
+    }
+    if found.len() > MOST {
+        return Answer::refused(400, &format!("these are {} series, choose at most {MOST} with family= and source=", found.len()));
+    }
+    let mut ranges = Vec::new();
+    for series in found {
+        match sight.history.range(&series, span, COLUMNS).await {
+            Ok(range) => ranges.push((series, range)),
+            Err(error) => return failing(&error),
+        }
+    }
+    let ranges: Vec<_> = ranges.iter().map(|(series, range)| RangeOf::new(series, range, asked.get("field"))).collect();
+    json(&BTreeMap::from([("ranges", ranges)]))
+}
+
+fn json(document: &impl Serialize) -> Answer {
+    match serde_json::to_string(document) {
+        Ok(body) => Answer::json(body),
+        Err(error) => Answer::refused(500, &error.to_string()),
+    }
+}
+
+/// A range as it is written. Its shape is that of [`Range`], its times RFC 3339, its durations in seconds.
+#[derive(Serialize)]
+struct RangeOf<'a> {
+    tags: BTreeMap<&'a str, &'a str>,
+    from: Timestamp,
+    to: Timestamp,
+    step_s: f64,
+    single: bool,
+    columns: Vec<ColumnOf<'a>>,
+    events: Vec<EventOf<'a>>,
+}
+
+#[derive(Serialize)]
+struct ColumnOf<'a> {
+    start: Timestamp,
+    width_s: f64,
+    rows: u32,
+    outcomes: BTreeMap<&'static str, u32>,
+    loaded: u32,
+    figures: BTreeMap<&'static str, SpreadOf<'a>>,
+}
+
+struct SpreadOf<'a>(&'a Spread);
+
+struct EventOf<'a>(&'a Event);
+
+impl<'a> RangeOf<'a> {
+    fn new(series: &'a Series, range: &'a Range, field: Option<&str>) -> Self {
+        Self {
+            tags: series.tags().collect(),
+            from: range.span.from,
+            to: range.span.to,
+            step_s: range.step.as_secs_f64(),
+            single: range.single,
+            columns: range.columns.iter().map(|column| ColumnOf::new(column, field)).collect(),
+            events: range.events.iter().map(EventOf).collect(),
+        }
+    }
+}
+
+impl<'a> ColumnOf<'a> {
+    fn new(column: &'a Column, field: Option<&str>) -> Self {
+        let wanted = column.figures.iter().filter(|(name, _)| field.is_none_or(|field| field == *name));
+        Self {
+            start: column.start,
+            width_s: column.width.as_secs_f64(),
+            rows: column.rows(),
+            outcomes: column.outcomes.iter().map(|(outcome, rows)| (outcome.name(), *rows)).collect(),
+            loaded: column.loaded,
+            figures: wanted.map(|(name, spread)| (*name, SpreadOf(spread))).collect(),
+        }
+    }
+}
+
+impl Serialize for SpreadOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Spread { min, low, median, high, max, mean, rows } = self.0;
+        let mut map = serializer.serialize_map(Some(7))?;
+        for (name, value) in [("min", min), ("low", low), ("median", median), ("high", high), ("max", max), ("mean", mean)] {
+            map.serialize_entry(name, value)?;
+        }
+        map.serialize_entry("rows", rows)?;
+        map.end()
+    }
+}
+
+impl Serialize for EventOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Event { time, what } = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("time", time)?;
+        match what {
+            What::AddressChanged { from, to } => {
+                map.serialize_entry("what", "address_changed")?;
+                map.serialize_entry("from", from)?;
+                map.serialize_entry("to", to)?;
+            }
+            What::Lost(outcome) => {
+                map.serialize_entry("what", "lost")?;
+                map.serialize_entry("result", outcome.name())?;
+            }
+            What::Back => map.serialize_entry("what", "back")?,
+            What::Skipped(reason) => {
+                map.serialize_entry("what", "skipped")?;
+                map.serialize_entry("reason", reason)?;
+            }
+            What::ClockStep(step_ms) => {
+                map.serialize_entry("what", "clock_step")?;
+                map.serialize_entry("step_ms", step_ms)?;
+            }
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::history::range::Span;
+    use crate::probe::Outcome;
+
+    #[test]
+    fn a_range_is_written_as_it_is_documented() {
+        let at = |seconds: i64| Timestamp::from_nanos(seconds * 1_000_000_000);
+        let spread = Spread { min: 1.0, low: 1.0, median: 2.0, high: 3.0, max: 4.0, mean: 2.5, rows: 2 };
+        let column = Column {
+            start: at(60),
+            width: Duration::from_mins(1),
+            outcomes: vec![(Outcome::Ok, 1), (Outcome::Timeout, 1)],
+            loaded: 0,
+            figures: vec![("ping_avg_ms", spread), ("ping_ttl", spread)],
+        };
+        let event = |seconds, what| Event { time: at(seconds), what };
+        let range = Range {
+            span: Span { from: at(0), to: at(120) },
+            step: Duration::from_mins(1),
+            single: false,
+            columns: vec![column],
+            events: vec![
+                event(1, What::Lost(Outcome::Timeout)),
+                event(2, What::Back),
+                event(3, What::Skipped("restart".to_owned())),
+                event(4, What::ClockStep(-1500.0)),
+                event(5, What::AddressChanged { from: "192.0.2.1".to_owned(), to: "192.0.2.2".to_owned() }),
+            ],
+        };
+        let series = Series::new("qos_metrics", [("kind", "ping"), ("target", "<script>")]);
+        let written = serde_json::to_value(RangeOf::new(&series, &range, Some("ping_avg_ms"))).unwrap();
+        let expected = serde_json::json!({
+            "tags": {"kind": "ping", "target": "<script>"},
+            "from": "1970-01-01T00:00:00.000000000Z",
+            "to": "1970-01-01T00:02:00.000000000Z",
+            "step_s": 60.0,
+            "single": false,
+            "columns": [{
+                "start": "1970-01-01T00:01:00.000000000Z",
+                "width_s": 60.0,
+                "rows": 2,
+                "outcomes": {"ok": 1, "timeout": 1},
+                "loaded": 0,
+                "figures": {"ping_avg_ms": {"min": 1.0, "low": 1.0, "median": 2.0, "high": 3.0, "max": 4.0, "mean": 2.5, "rows": 2}},
+            }],
+            "events": [
+                {"time": "1970-01-01T00:00:01.000000000Z", "what": "lost", "result": "timeout"},
+                {"time": "1970-01-01T00:00:02.000000000Z", "what": "back"},
+                {"time": "1970-01-01T00:00:03.000000000Z", "what": "skipped", "reason": "restart"},
+                {"time": "1970-01-01T00:00:04.000000000Z", "what": "clock_step", "step_ms": -1500.0},
+                {"time": "1970-01-01T00:00:05.000000000Z", "what": "address_changed", "from": "192.0.2.1", "to": "192.0.2.2"},
+            ],
+        });
+        assert_eq!(written, expected);
+    }
+}
