@@ -75,6 +75,7 @@ provide tc sbin/tc iproute2 libbpf1 libelf1 libmnl0 libbsd0 libmd0 libcap2 libxt
 provide mkfs.ext4 sbin/mkfs.ext4 e2fsprogs libext2fs2 libcom-err2 libss2 libblkid1 libuuid1
 provide mount bin/mount mount libmount1 libblkid1 libselinux1 libpcre2-8-0
 provide fsfreeze sbin/fsfreeze util-linux
+provide promtool usr/bin/promtool prometheus
 provide_library libeatmydata.so "usr/lib/$(uname -m)-linux-gnu/libeatmydata.so" libeatmydata1
 provide_library libfaketimeMT.so.1 "usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1" libfaketime
 # What qosd is compared with: `tests/tools.sh peers`, for benches/ping.sh.
@@ -89,6 +90,7 @@ try "$tools/bin/influxd" version
 try "$tools/bin/victoria-metrics" -version
 try "$tools/bin/iperf3" --version
 try "$tools/bin/nginx" -v
+try "$tools/bin/promtool" --version
 try "$tools/bin/ip" -Version
 try "$tools/bin/strace" -V
 try "$tools/bin/tc" -Version

@@ -22,6 +22,7 @@ mod limits;
 mod mesh;
 mod mesh_agent;
 mod mesh_load;
+mod metrics;
 mod nginx;
 mod oracle;
 mod panels;
