@@ -11,12 +11,14 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{self, Config, Env, Problems};
+use crate::history::History;
 use crate::influxdb;
 use crate::journal::{DeadCount, Journal, JournalError, Mode};
 use crate::measurement::Row;
 use crate::mesh;
 use crate::mesh::agent::actor::{Agent, AgentParts, Desk};
 use crate::mesh::collector::{self, Collector, CollectorParts, Surface};
+use crate::page::{self, Press};
 use crate::probe::actor::{Probe, ProbeParts, RowSink};
 use crate::probe::iperf3;
 use crate::probe::ledger::{Counts, Ledger};
@@ -35,6 +37,7 @@ mod absence;
 mod halves;
 mod plan;
 mod service;
+mod sight;
 mod state_socket;
 
 use plan::Planner;
@@ -44,6 +47,9 @@ pub use service::{Ended, run};
 const QUEUE: usize = 100_000;
 /// How long the journal may take to make the last rows durable.
 const LAST_COMMIT: Duration = Duration::from_millis(600);
+
+/// How late each kind took its slots in a minute.
+type Lateness = Vec<(&'static str, f64)>;
 
 /// What a service is started with.
 #[derive(Clone)]
@@ -87,6 +93,9 @@ pub struct Parts {
     planner: Planner,
     outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
     iperf3_server: watch::Sender<Option<iperf3::server::Settings>>,
+    web: watch::Sender<Option<page::Settings>>,
+    history: History,
+    lateness: Mutex<Lateness>,
     responder: watch::Sender<Option<responder::Settings>>,
     collector: watch::Sender<Option<collector::Settings>>,
     surface: Arc<Surface>,
@@ -118,6 +127,9 @@ impl Parts {
             mesh: watch::Sender::new(config.mesh.clone()),
             desk,
             iperf3_server: watch::Sender::new(config.iperf3_server.clone()),
+            web: watch::Sender::new(config.web.clone()),
+            history: History::default(),
+            lateness: Mutex::default(),
             responder: watch::Sender::new(config.responder.clone()),
             collector: watch::Sender::new(config.collector.clone()),
             surface: halves::surface(&journal, &board, &clock),
@@ -137,8 +149,9 @@ impl Parts {
         })
     }
 
-    /// The actors: the writer, one for each kind, the server for the tests of others, the responder, and the agent of a mesh.
-    fn children(&self, resolver: &Resolver, probe_policy: Policy) -> Vec<Child> {
+    /// The actors: the writer, one for each kind, the server for the tests of others, the responder, both
+    /// halves of a mesh, and the page.
+    fn children(&self, resolver: &Resolver, probe_policy: Policy, press: &Press) -> Vec<Child> {
         let (outlet, board) = (self.outlet.clone(), self.board.clone());
         let sink: RowSink = Arc::new(move |row| outlet.send(row));
         let writer = WriterParts {
@@ -169,7 +182,8 @@ impl Parts {
         });
         let responder = ResponderParts { settings: self.responder.subscribe(), clock: self.clock.clone() };
         let responder = Child::new("responder", probe_policy, Placement::OwnThread, move || Ok(Responder::new(responder.clone())));
-        std::iter::once(writer).chain(probes).chain([server, responder, self.agent(probe_policy), self.collector(probe_policy)]).collect()
+        let others = [server, responder, self.agent(probe_policy), self.collector(probe_policy), self.web(probe_policy, press)];
+        std::iter::once(writer).chain(probes).chain(others).collect()
     }
 
     fn collector(&self, policy: Policy) -> Child {
@@ -222,6 +236,7 @@ impl Parts {
         // The writer finds out itself which outputs changed; one with a new secret is tried at once.
         self.outputs.send_replace(Arc::new(outputs(&new, &self.desk)));
         tell(&self.iperf3_server, &new.iperf3_server);
+        tell(&self.web, &new.web);
         tell(&self.responder, &new.responder);
         tell(&self.collector, &new.collector);
         tell(&self.mesh, &new.mesh);
@@ -285,16 +300,15 @@ impl Parts {
     }
 
     /// qosd's own rows.
-    fn vitals(&self, time: Timestamp) -> Vec<Row> {
+    fn vitals(&self, time: Timestamp, lateness: &Lateness) -> Vec<Row> {
         let config = lock(&self.config);
         let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.outputs_now());
         let mesh = self.desk.status().map(|status| ("mesh", status.counters()));
         let kinds = self.engines.iter().map(|(kind, engines)| (*kind, engines.counters()));
-        let late = |(kind, ledger): &(&'static str, Arc<Mutex<Ledger>>)| Some((*kind, lock(ledger).take_lateness_p99_ms()?));
         let collector = self.surface.front().map(|_| ("collector", self.surface.counters()));
         let vitals = Vitals {
             skipped: &self.board.skipped(),
-            lateness_p99_ms: &self.ledgers.iter().filter_map(late).collect::<Vec<_>>(),
+            lateness_p99_ms: lateness,
             agent: &config.agent.name,
             slots: self.slots(),
             roster: &roster,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::influxdb;
 use crate::journal;
 use crate::mesh;
+use crate::page;
 use crate::probe::iperf3;
 use crate::probe::{AnyKind, Assignment};
 use crate::responder;
@@ -44,6 +45,8 @@ pub struct Config {
     pub influxdb: BTreeMap<String, influxdb::Settings>,
     /// `[iperf3_server]`, if it is there.
     pub iperf3_server: Option<iperf3::server::Settings>,
+    /// `[web]`; none = the page is on the state socket alone.
+    pub web: Option<page::Settings>,
     /// `[responder]`; none = off.
     pub responder: Option<responder::Settings>,
     /// `[mesh]`; none = no agent.

@@ -1,7 +1,8 @@
 //! The page: what people and their tools look at. Reads, and steers nothing.
 //!
-//! Each page is a function from what is known ([`Sight`]) and what was asked ([`Asked`]) to an [`Answer`]; the server puts
-//! them on the wire, with what protects a browser.
+//! Each page is a function from what is known ([`Sight`]) and what was asked ([`Asked`]) to an [`Answer`]. [`route`] says which
+//! page a path leads to, [`press`] makes it, [`server`] takes requests and sends answers, with what protects a
+//! browser; [`host`] says by which names it may be called, and [`actor`] keeps it running as `[web]` ([`settings`]) says.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +10,27 @@ use crate::clock::Clock;
 use crate::history::History;
 use crate::status::Board;
 use crate::status::server::Report;
+pub use actor::{Web, WebParts};
+pub use press::Press;
+pub use settings::Settings;
 pub use subject::Subject;
 
+pub mod actor;
 pub mod api;
 pub mod chart;
+pub mod host;
 pub mod matrix;
 pub mod metrics;
 pub mod overview;
+pub mod press;
+pub mod route;
+pub mod server;
+pub mod settings;
 pub mod state;
 pub mod subject;
 pub mod target;
 pub mod time;
+mod wire;
 
 /// What there is to be seen.
 #[derive(Clone)]

@@ -16,11 +16,12 @@ use super::{Options, Parts, StartError, is_fatal, state_socket};
 use crate::clock::Clock;
 use crate::config;
 use crate::journal::Journal;
+use crate::page::server::pages;
 use crate::privileges;
 use crate::probe::schedule::Schedule;
 use crate::resolve::Resolver;
 use crate::settings::explain;
-use crate::status::server;
+use crate::status::server::{self, Told};
 use crate::supervisor::actor::{Drain, MOST_ABANDONED, Notice, ProvokeIn, Supervisor, View};
 use crate::supervisor::guard::{Guarded, install_panic_hook};
 use crate::supervisor::policy::Policy;
@@ -105,7 +106,8 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
         _ = signals.term.recv() => return Ok(Ended::Asked),
         _ = signals.int.recv() => return Ok(Ended::Asked),
     }
-    let children = parts.children(&Resolver::start(clock.clone()), policy(hooks.as_deref()));
+    let press = parts.press();
+    let children = parts.children(&Resolver::start(clock.clone()), policy(hooks.as_deref()), &press);
 
     let (notice, notices) = watch::channel(Notice::Working);
     let supervisor = Supervisor::new(children, parts.view.clone(), notice, clock, rand::random);
@@ -115,9 +117,8 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
 
     let socket = socket_path(&parts);
     let hook = hooks.is_some().then(|| fault_hook(address.clone(), parts.view.clone()));
-    let reporter = Arc::clone(&parts);
-    let requeue = requeue(parts.journal.clone());
-    let socket = actix_rt::spawn(state_socket::keep(socket, Arc::new(move || reporter.report()), requeue, hook));
+    let told = Told { report: parts.reporter(), requeue: requeue(parts.journal.clone()), hook, pages: pages(press) };
+    let socket = actix_rt::spawn(state_socket::keep(socket, told));
 
     let service = Service { parts, supervisor: address, task, notices, signals, telemetry, systemd };
     let ended = service.live().await;
@@ -280,7 +281,7 @@ impl Service {
     fn report_vitals(&self) {
         let every_minute = Schedule::new(vitals::INTERVAL, Duration::ZERO);
         let time = every_minute.after(self.parts.clock.now().unix.minus(vitals::INTERVAL));
-        for row in self.parts.vitals(time) {
+        for row in self.parts.vitals_of_a_minute(time) {
             self.parts.outlet.send(row);
         }
     }

@@ -8,18 +8,17 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::settings::explain;
-use crate::status::server::{Hook, Report, Requeue, serve};
+use crate::status::server::{Told, serve};
 use crate::web::socket::SocketFile;
 
 /// How often it is looked whether the socket is still there, or can be made.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Serves for as long as it is polled. When it is dropped, the socket's file goes, unless it is another's.
-pub(super) async fn keep(path: PathBuf, report: Report, requeue: Requeue, hook: Option<Hook>) {
+pub(super) async fn keep(path: PathBuf, what: Told) {
     let mut told = false;
     loop {
-        let server = serve(&path, Arc::clone(&report), Arc::clone(&requeue), hook.clone());
-        match server {
+        match serve(&path, what.clone()) {
             Ok(server) => {
                 told = false;
                 let stop = server.handle();

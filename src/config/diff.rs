@@ -16,6 +16,8 @@ pub struct Change {
     pub influxdb: bool,
     /// `[iperf3_server]`.
     pub iperf3_server: bool,
+    /// `[web]`.
+    pub web: bool,
     /// `[responder]`.
     pub responder: bool,
     /// `[mesh]`, or its key.
@@ -41,6 +43,7 @@ impl fmt::Display for Change {
             (self.journal, "journal"),
             (self.influxdb, "influxdb"),
             (self.iperf3_server, "iperf3_server"),
+            (self.web, "web"),
             (self.responder, "responder"),
             (self.mesh, "mesh"),
             (self.collector, "collector"),
@@ -87,6 +90,7 @@ pub fn diff(old: &Config, new: &Config) -> Result<Change, RestartNeeded> {
         journal: old.journal != new.journal,
         influxdb: old.influxdb != new.influxdb,
         iperf3_server: old.iperf3_server != new.iperf3_server,
+        web: old.web != new.web,
         responder: old.responder != new.responder,
         mesh: old.mesh != new.mesh,
         collector: old.collector != new.collector,

@@ -15,6 +15,7 @@ use super::{Config, Env, systemd_folder};
 use crate::influxdb;
 use crate::measurement::Series;
 use crate::mesh;
+use crate::page;
 use crate::probe::{AnyKind, Assignment, Reading, iperf3};
 use crate::responder;
 use crate::secret::Folders;
@@ -25,6 +26,7 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
     let mut reader = Reader::new(layers, env)?;
     let agent = reader.agent();
     let log = reader.log();
+    let web = reader.web();
     let journal = reader.journal();
     let influxdb = reader.influxdb();
     let responder = reader.responder();
@@ -48,6 +50,7 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
                 journal,
                 influxdb,
                 iperf3_server,
+                web,
                 responder,
                 mesh,
                 collector,
@@ -118,6 +121,14 @@ impl<'a> Reader<'a> {
         let settings: iperf3::server::Settings = self.section(name)?;
         self.report(name, settings.problems());
         self.done(name, &settings).then_some(settings)
+    }
+
+    /// Pages on the state socket alone unless its section is there.
+    fn web(&mut self) -> Option<page::Settings> {
+        self.sections.contains_key("web").then_some(())?;
+        let web: page::Settings = self.section("web")?;
+        self.report("web", web.problems());
+        self.done("web", &web).then_some(web)
     }
 
     /// Off unless its section is there.
@@ -239,7 +250,7 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown(&mut self, kinds: &[&dyn AnyKind]) {
-        let known = ["agent", "log", "journal", "influxdb", "iperf3_server", "responder", "mesh", "collector"]
+        let known = ["agent", "log", "web", "journal", "influxdb", "iperf3_server", "responder", "mesh", "collector"]
             .into_iter()
             .chain(kinds.iter().map(|kind| kind.name()));
         let message = format!("unknown key, allowed are {}", known.collect::<Vec<_>>().join(", "));

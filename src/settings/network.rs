@@ -1,6 +1,6 @@
-//! Networks in the config.
+//! Networks and endpoints in the config.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -27,6 +27,24 @@ impl<'de> Deserialize<'de> for Network {
 }
 
 impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// `127.0.0.1:9876` or `[::1]:9876`: an address of this host with a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint(pub SocketAddr);
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let form = "an address, not a name, with a port such as \"127.0.0.1:9876\" or \"[::1]:9876\"";
+        text.parse().map(Self).map_err(|_| de::Error::invalid_value(de::Unexpected::Str(&text), &form))
+    }
+}
+
+impl Serialize for Endpoint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }

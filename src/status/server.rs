@@ -1,5 +1,5 @@
-//! The state socket: HTTP on a unix socket in the runtime folder, for whoever may open it. It tells the status, and takes one
-//! wish: that dead letters are requeued.
+//! The state socket: HTTP on a unix socket in the runtime folder, for whoever may open it. It tells the status, has the pages,
+//! and takes one wish: that dead letters are requeued.
 
 use std::future::Future;
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
+use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpResponse, HttpServer, web};
 
 use serde::{Deserialize, Serialize};
@@ -48,17 +49,33 @@ pub enum RequeueAnswer {
 /// Injects a fault into an actor: `false` if there is no such actor or fault.
 pub type Hook = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
+/// Further routes of the socket, and what it answers to all other paths.
+pub type Pages = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
+
+/// What the socket tells and takes.
+#[derive(Clone)]
+pub struct Told {
+    /// The status.
+    pub report: Report,
+    /// The one wish.
+    pub requeue: Requeue,
+    /// Faults, if the test hooks are on.
+    pub hook: Option<Hook>,
+    /// Everything else.
+    pub pages: Pages,
+}
+
 /// Serves on a socket at this path. The server stops when it is dropped.
-pub fn serve(path: &Path, report: Report, requeue: Requeue, hook: Option<Hook>) -> Result<Server, SocketError> {
+pub fn serve(path: &Path, told: Told) -> Result<Server, SocketError> {
     let listener = listen(path)?;
     let system = |error| SocketError::System(path.to_owned(), error);
     let server = HttpServer::new(move || {
-        let report = Arc::clone(&report);
+        let report = Arc::clone(&told.report);
         let status = move || {
             let document = report();
             async move { HttpResponse::Ok().json(document) }
         };
-        let requeue = Arc::clone(&requeue);
+        let requeue = Arc::clone(&told.requeue);
         let again = move |query: web::Query<RequeueQuery>| {
             let requeued = requeue(query.into_inner().output);
             async move {
@@ -69,7 +86,8 @@ pub fn serve(path: &Path, report: Report, requeue: Requeue, hook: Option<Hook>) 
             }
         };
         let app = App::new().route(STATUS_PATH, web::get().to(status)).route(REQUEUE_PATH, web::post().to(again));
-        match hook.clone() {
+        let app = app.configure(|app| (told.pages)(app));
+        match told.hook.clone() {
             None => app,
             Some(hook) => app.route(
                 FAULT_PATH,

@@ -40,6 +40,13 @@ pub struct Entry {
     ended_at: Option<Duration>,
 }
 
+impl Entry {
+    /// Whether it is at work.
+    pub fn works(&self) -> bool {
+        matches!(self.state, State::Running | State::Degraded)
+    }
+}
+
 /// All actors.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
@@ -81,7 +88,7 @@ impl Roster {
 
     /// Whether every actor is at work.
     pub fn all_working(&self) -> bool {
-        self.0.iter().all(|entry| matches!(entry.state, State::Running | State::Degraded))
+        self.0.iter().all(Entry::works)
     }
 
     fn change(&mut self, name: &str, change: impl FnOnce(&mut Entry)) {

@@ -202,7 +202,7 @@ fn each_problem_is_at_the_layer_that_sets_the_key() {
         ("qosd.toml", "[ping.a]\ntargets = [\"192.0.2.1\"]\ncount = \"five\"\nspacing = 3\n"),
         ("conf.d/10.toml", "\n[ping.a]\ncount = true\n[ping.b]\n[influxdb.x]\n"),
     ]);
-    let variables = [("QOSD__PING__A__SIZE", "many"), ("QOSD__WEB__LISTEN", "x"), ("QOSD__INFLUXDB__Y__BATCH_SIZE", "5")];
+    let variables = [("QOSD__PING__A__SIZE", "many"), ("QOSD__WEBB__LISTEN", "x"), ("QOSD__INFLUXDB__Y__BATCH_SIZE", "5")];
     assert_eq!(
         problems(&dir, &variables),
         [
@@ -212,7 +212,7 @@ fn each_problem_is_at_the_layer_that_sets_the_key() {
             "conf.d/10.toml:5:11: influxdb.x: `url` is missing",
             "environment QOSD__INFLUXDB__Y__BATCH_SIZE: influxdb.y: `url` is missing",
             "environment QOSD__PING__A__SIZE: ping.a.size: is the text \"many\", expected a whole number",
-            "environment QOSD__WEB__LISTEN: web: unknown key, allowed are agent, log, journal, influxdb, iperf3_server, responder, mesh, collector, ping",
+            "environment QOSD__WEBB__LISTEN: webb: unknown key, allowed are agent, log, web, journal, influxdb, iperf3_server, responder, mesh, collector, ping",
         ]
     );
 }

@@ -152,7 +152,8 @@ fn key(line: &str) -> &str {
 #[test]
 fn the_shipped_config_has_every_key_once_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["agent", "log", "journal", "influxdb.main", "iperf3_server", "responder", "mesh", "collector"].into_iter().chain(probes())
+    for name in
+        ["agent", "log", "web", "journal", "influxdb.main", "iperf3_server", "responder", "mesh", "collector"].into_iter().chain(probes())
     {
         let mut shipped: Vec<_> = section(name).into_iter().map(key).collect();
         let mut allowed = keys(dir.path(), name);
@@ -230,7 +231,7 @@ fn the_commented_keys_of_the_shipped_config_can_be_used_as_they_stand() {
 }
 
 #[test]
-fn the_commented_probe_and_responder_show_the_defaults() {
+fn the_commented_probe_responder_and_web_show_the_defaults() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("portal_headers");
     std::fs::write(&path, "X-Key: secret\n").unwrap();
@@ -245,6 +246,10 @@ fn the_commented_probe_and_responder_show_the_defaults() {
     http(&|_| true);
     let responder = |lines: &[&str]| load(dir.path(), &format!("[responder]\n{}\n", lines.join("\n"))).unwrap().effective;
     assert_eq!(responder(&section("responder")), responder(&[]));
+    let web = |lines: &[&str]| load(dir.path(), &format!("[web]\n{}\n", lines.join("\n"))).unwrap().effective;
+    let without_hosts: Vec<_> = section("web").into_iter().filter(|line| key(line) != "hosts").collect();
+    assert_eq!(web(&without_hosts), web(&[]));
+    web(&section("web"));
 }
 
 #[test]

@@ -36,4 +36,6 @@ mod service;
 mod smuggling;
 mod supervision;
 mod toy;
+mod web;
+mod web_service;
 mod writer;

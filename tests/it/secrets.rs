@@ -65,7 +65,13 @@ fn files(folder: &Path) -> Vec<u8> {
 /// What anybody can be shown of the running service, and what it keeps; each with a name.
 fn everything(home: &Home, daemon: &Daemon) -> Vec<(String, Vec<u8>)> {
     let mut shown = vec![("the log".to_owned(), daemon.log().into_bytes()), ("the journal".to_owned(), files(&home.data_dir()))];
-    for path in ["/api/v1/status", "/healthz", "/"] {
+    let series = "http/portal/127.0.0.1";
+    let of_series =
+        [format!("/probe/{series}"), format!("/chart/{series}.svg?field=http_ping_ms"), format!("/chart/{series}.csv?field=http_ping_ms")];
+    let range = format!("/api/v1/range/{series}?range=1h");
+    let fixed = ["/", "/status", "/mesh", "/metrics", "/healthz", "/readyz", "/api/v1/series", "/nothing", "/style.css", "/page.js"];
+    for path in fixed.map(str::to_owned).into_iter().chain(of_series).chain(["/api/v1/status".to_owned(), range]) {
+        let path = path.as_str();
         shown.push((path.to_owned(), daemon.ask("GET", path).1.into_bytes()));
     }
     for file in ["cmdline", "environ"] {

@@ -1,0 +1,51 @@
+//! What the page is given to see, and the actor that serves it.
+
+use std::sync::Arc;
+
+use super::{Lateness, Parts, lock};
+use crate::clock::Timestamp;
+use crate::measurement::Row;
+use crate::page::{Press, Sight, Web, WebParts};
+use crate::status::server::Report;
+use crate::supervisor::child::{Child, Placement};
+use crate::supervisor::policy::Policy;
+
+impl Parts {
+    /// Makes the status, for whoever asks.
+    pub(super) fn reporter(self: &Arc<Self>) -> Report {
+        let parts = Arc::clone(self);
+        Arc::new(move || parts.report())
+    }
+
+    /// What there is to be seen.
+    pub(super) fn sight(self: &Arc<Self>) -> Sight {
+        Sight { clock: self.clock.clone(), report: self.reporter(), board: self.board.clone(), history: self.history.clone() }
+    }
+
+    /// Makes the pages: one for all who serve them.
+    pub(super) fn press(self: &Arc<Self>) -> Press {
+        let parts = Arc::clone(self);
+        Press::new(self.sight(), Arc::new(move || parts.vitals_now()), self.view.clone())
+    }
+
+    /// The actor that serves the pages as `[web]` says.
+    pub(super) fn web(&self, policy: Policy, press: &Press) -> Child {
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let parts = WebParts { settings: self.web.subscribe(), press: press.clone(), host, clock: self.clock.clone() };
+        Child::new("web", policy, Placement::OwnThread, move || Ok(Web::new(parts.clone())))
+    }
+
+    /// qosd's own rows of a full minute. How late slots were taken in it is forgotten by the ledgers, and kept for
+    /// [`Parts::vitals_now`] until the next.
+    pub(super) fn vitals_of_a_minute(&self, time: Timestamp) -> Vec<Row> {
+        let late: Lateness = self.ledgers.iter().filter_map(|(kind, ledger)| Some((*kind, lock(ledger).take_lateness_p99_ms()?))).collect();
+        lock(&self.lateness).clone_from(&late);
+        self.vitals(time, &late)
+    }
+
+    /// The same as they would be now, for whoever only looks.
+    fn vitals_now(&self) -> Vec<Row> {
+        let late = lock(&self.lateness).clone();
+        self.vitals(self.clock.now().unix, &late)
+    }
+}

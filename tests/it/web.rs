@@ -1,0 +1,409 @@
+//! The page's server: what protects a browser, by which names it is called, what it does not take, and that no request,
+//! however hostile, costs more than itself.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use qosd::clock::Clock;
+use qosd::history::History;
+use qosd::measurement::{QOS_METRICS, Series};
+use qosd::page::host::Hosts;
+use qosd::page::{Press, Sight, server};
+use qosd::responder::{Responder, ResponderParts};
+use qosd::status::Board;
+use qosd::status::server::Report;
+use qosd::supervisor::actor::View;
+use qosd::supervisor::child::{Child, Placement};
+use qosd::supervisor::policy::Policy;
+use qosd::web::line::Patience;
+use tokio::sync::watch;
+
+use crate::service::{silence_provoked_panics, supervise};
+
+/// A server of pages on a free port, for as long as this lives.
+struct Serving {
+    address: SocketAddr,
+    handle: actix_web::dev::ServerHandle,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What came back.
+struct Answer {
+    status: u16,
+    /// In lower case.
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+}
+
+fn sight(report: Report) -> Sight {
+    let board = Board::default();
+    let hostile =
+        Series::new(QOS_METRICS, [("target", "<script>alert(1)</script>"), ("kind", "ping"), ("probe", "core"), ("family", "auto")]);
+    board.schedule([&hostile]);
+    Sight { clock: Clock::system(), report, board, history: History::default() }
+}
+
+impl Serving {
+    fn start() -> Self {
+        Self::telling(Arc::new(|| serde_json::json!({"actors": []})), server::PATIENCE)
+    }
+
+    fn telling(report: Report, patience: Patience) -> Self {
+        Self::with(report, patience, View::default())
+    }
+
+    fn with(report: Report, patience: Patience, actors: View) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let press = Press::new(sight(report), Arc::new(Vec::new), actors);
+        let (send, handle) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            actix_rt::System::new().block_on(async {
+                let (names, known) = watch::channel(Arc::new(Hosts::new(&["qos.example.org".to_owned()], Some("rome-1"))));
+                let server = server::serve_on(listener, press, known, patience).unwrap();
+                send.send(server.handle()).unwrap();
+                server.await.unwrap();
+                drop(names);
+            });
+        });
+        Self { address, handle: handle.recv().unwrap(), thread: Some(thread) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// Sends bytes and reads until the other side closes.
+    fn say(&self, request: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        // Whoever refuses may close before it has read all.
+        let _ = stream.write_all(request);
+        let mut answer = Vec::new();
+        match stream.read_to_end(&mut answer) {
+            Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
+            _ => {}
+        }
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap().to_lowercase();
+        Answer { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head, body: answer[end + 4..].to_vec() }
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
+        self.say(format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}\r\n", self.address).as_bytes())
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "")
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.handle.stop(false));
+        // A thread that panicked has failed the test already.
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+const SUBJECT: &str = "ping/core/%3Cscript%3Ealert(1)%3C%2Fscript%3E";
+
+/// Every route, and paths that lead nowhere.
+fn routes() -> Vec<String> {
+    let fixed = ["/", "/mesh", "/status", "/metrics", "/healthz", "/readyz", "/style.css", "/page.js", "/favicon.ico", "/api/v1/status"];
+    let of_subject =
+        [format!("/probe/{SUBJECT}"), format!("/chart/{SUBJECT}.svg"), format!("/chart/{SUBJECT}.csv"), format!("/api/v1/range/{SUBJECT}")];
+    let wrong = [
+        "/api/v1/series",
+        "/nothing",
+        "/probe/ping/core",
+        "/probe/ping/core/%ff",
+        "/../../etc/passwd",
+        "/api/v1/range/ping/core/x",
+        "//",
+        "/%00",
+    ];
+    fixed.iter().chain(&wrong).map(|path| (*path).to_owned()).chain(of_subject).collect()
+}
+
+const PROTECTION: [(&str, &str); 5] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
+         base-uri 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "deny"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+
+fn assert_protected(answer: &Answer, what: &str) {
+    for (name, value) in PROTECTION {
+        assert_eq!(answer.header(name), Some(value), "{what}");
+    }
+    assert!(!answer.head.contains("access-control-"), "{what}: {}", answer.head);
+    let kept = answer.header("cache-control").unwrap_or_else(|| panic!("{what}: {}", answer.head));
+    assert_eq!(kept, if ["/style.css", "/page.js", "/favicon.ico"].contains(&what) { "no-cache" } else { "no-store" }, "{what}");
+}
+
+/// (W1) The text itself is looked at where the pages are made.
+#[test]
+fn w1_every_answer_has_what_protects_a_browser() {
+    let serving = Serving::start();
+    for path in routes() {
+        let answer = serving.get(&path);
+        assert_protected(&answer, &path);
+        assert!(answer.body.is_empty() || answer.header("content-type").is_some(), "{path}");
+    }
+    assert_protected(&serving.ask("POST", "/", ""), "POST /");
+    assert_protected(&serving.say(b"GET / HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n"), "another host");
+    assert_protected(&serving.get(&format!("/?{}", "x".repeat(10_000))), "too long");
+}
+
+/// (W3)
+#[test]
+fn w3_a_name_that_is_not_ours_gets_an_explanation_and_nothing_else() {
+    let serving = Serving::start();
+    let host = |host: &str| serving.say(format!("GET /api/v1/series HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes());
+    for ours in ["127.0.0.1:9876", "[::1]", "localhost", "rome-1", "QOS.example.org:443"] {
+        assert_eq!(host(ours).status, 200, "{ours}");
+    }
+    for other in
+        ["evil.example", "evil.example:9876", "localhost.evil.example", "127.0.0.1.evil.example", "\u{e9}vil", "<script>", "a, localhost"]
+    {
+        let refusal = host(other);
+        assert_eq!(refusal.status, 421, "{other}");
+        assert!(refusal.text().contains("add it to hosts in the section [web]") && !refusal.text().contains("alert(1)"), "{other}");
+    }
+    let long = host(&"a".repeat(60_000));
+    assert!(long.status == 421 && long.body.len() < 400, "{}", long.text());
+    let raw = |request: &str| serving.say(request.as_bytes()).status;
+    assert_eq!(raw("GET http://evil.example/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"), 421, "the address counts, too");
+    assert_eq!(raw("GET http://localhost/ HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n"), 421);
+    assert_ne!(raw("GET / HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\nconnection: close\r\n\r\n"), 200);
+    assert_eq!(raw("GET / HTTP/1.0\r\n\r\n"), 421, "who names nobody");
+}
+
+/// (W3)
+#[test]
+fn w3_nothing_but_get_and_head_is_taken_and_other_sites_are_told_nothing() {
+    let serving = Serving::start();
+    for path in routes() {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
+            let refusal = serving.ask(method, &path, "origin: http://evil.example\r\naccess-control-request-method: GET\r\n");
+            assert_eq!((refusal.status, refusal.header("allow")), (405, Some("get, head")), "{method} {path}");
+        }
+    }
+    let requeue = serving.ask("GET", "/api/v1/requeue", "");
+    assert_eq!(requeue.status, 404, "there is no wish over TCP");
+    let body = serving.say(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000\r\n\r\nx");
+    assert_eq!(body.status, 405, "before anything is read");
+}
+
+#[test]
+fn a_head_is_a_get_without_its_body() {
+    let serving = Serving::start();
+    for path in ["/healthz", "/style.css", "/api/v1/status", "/nothing"] {
+        let (get, head) = (serving.get(path), serving.ask("HEAD", path, ""));
+        assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
+        assert_eq!(
+            (head.header("content-length"), head.header("content-type")),
+            (get.header("content-length"), get.header("content-type"))
+        );
+    }
+}
+
+#[test]
+fn hostile_paths_and_queries_are_answered_like_any_other() {
+    let serving = Serving::start();
+    let hostile = [
+        "%00",
+        "%0a%0dset-cookie:x",
+        "..%2f..%2fetc%2fpasswd",
+        "%F0%9F%92%A9",
+        "%1b[31m",
+        "%3Csvg/onload=alert(1)%3E",
+        "%",
+        "%zz",
+        "a;b",
+        "'\"`",
+    ];
+    for text in hostile {
+        for path in [
+            format!("/{text}"),
+            format!("/probe/ping/core/{text}"),
+            format!("/chart/ping/core/{text}.svg?field={text}"),
+            format!("/api/v1/range/ping/core/{text}?range={text}&from={text}&to={text}"),
+            format!("/?q={text}&kind={text}&sort={text}&state={text}"),
+        ] {
+            let answer = serving.get(&path);
+            assert!(answer.status < 500 || answer.status == 501, "{path}: {}", answer.status);
+            assert_eq!(answer.header("set-cookie"), None, "{path}");
+        }
+    }
+    assert_eq!(serving.get("/probe/ping/core/%ff%fe").status, 400);
+    for long in [format!("/{}", "a/".repeat(32_000)), format!("/?q={}", "%41".repeat(20_000))] {
+        assert_eq!(serving.get(&long).status, 414);
+    }
+    for raw in [
+        &b"GET /\0 HTTP/1.1\r\nhost: localhost\r\n\r\n"[..],
+        b"GET /\xff\xfe HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\r\n\r\n",
+    ] {
+        let mut stream = serving.connect();
+        stream.write_all(raw).unwrap();
+        let mut answer = Vec::new();
+        // Whether it is answered or cut off, it ends.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{raw:?}");
+    }
+    let head = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
+    let mut stream = serving.connect();
+    let _ = stream.write_all(head.as_bytes());
+    let _ = stream.read_to_end(&mut Vec::new());
+    assert_eq!(serving.get("/healthz").status, 200);
+}
+
+#[test]
+fn the_api_has_each_series_and_says_what_is_wrong_with_a_question() {
+    let serving = Serving::start();
+    let json = |path: &str| -> serde_json::Value { serde_json::from_str(&serving.get(path).text()).unwrap() };
+    assert_eq!(json("/api/v1/series")["series"][0]["tags"]["target"], "<script>alert(1)</script>");
+    let range = json(&format!("/api/v1/range/{SUBJECT}?range=1h&field=ping_avg_ms"));
+    assert_eq!((&range["ranges"][0]["tags"]["probe"], range["ranges"][0]["columns"].as_array().unwrap().len()), (&"core".into(), 0));
+    for (query, status, why) in [
+        ("?range=2h", 400, "range is \"2h\", expected one of"),
+        ("?from=yesterday", 400, "from is \"yesterday\", expected a time"),
+        ("?from=200&to=100", 400, "from is not before to"),
+        ("?family=ipv6", 404, "there is no such series"),
+    ] {
+        let answer = serving.get(&format!("/api/v1/range/{SUBJECT}{query}"));
+        assert!(answer.status == status && answer.text().starts_with(why), "{query}: {} {}", answer.status, answer.text());
+    }
+}
+
+#[test]
+fn who_is_not_ready_says_which_part_does_not_work() {
+    let actors = View::default();
+    let serving = Serving::with(Arc::new(|| serde_json::Value::Null), server::PATIENCE, actors.clone());
+    let ready = || (serving.get("/readyz").status, serving.get("/readyz").text());
+    assert_eq!(ready(), (503, "qosd is starting\n".to_owned()));
+    let clock = Clock::system();
+    let child = |name: &str, start: fn() -> Result<Responder, String>| Child::new(name, Policy::PROBE, Placement::Here, start);
+    let well = || Ok(Responder::new(ResponderParts { settings: watch::channel(None).1, clock: Clock::system() }));
+    actix_rt::System::new().block_on(async {
+        let children = vec![child("sick", || Err("it cannot".to_owned())), child("well", well)];
+        let _supervisor = supervise(children, actors.clone(), clock);
+        let patience = tokio::time::timeout(Duration::from_secs(20), async {
+            while actors.roster().entries().len() < 2 || actors.roster().entries()[0].last_exit.is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        patience.await.unwrap();
+    });
+    let (status, why) = ready();
+    assert!(status == 503 && why.starts_with("not working: sick"), "{status} {why}");
+    assert_eq!(serving.get("/healthz").status, 200);
+}
+
+#[test]
+fn what_is_part_of_the_program_is_sent_once() {
+    let serving = Serving::start();
+    for (path, content_type) in [("/style.css", "text/css; charset=utf-8"), ("/page.js", "text/javascript; charset=utf-8")] {
+        let first = serving.get(path);
+        assert_eq!((first.status, first.header("content-type")), (200, Some(content_type)));
+        let again = serving.ask("GET", path, &format!("if-none-match: W/\"x\", {}\r\n", first.header("etag").unwrap()));
+        assert_eq!((again.status, again.body.len()), (304, 0));
+    }
+}
+
+#[test]
+fn a_long_answer_is_compressed_for_who_can_read_it() {
+    let serving = Serving::telling(Arc::new(|| serde_json::json!({"long": "x".repeat(100_000)})), server::PATIENCE);
+    let (plain, short) = (serving.get("/api/v1/status"), serving.ask("GET", "/api/v1/status", "accept-encoding: gzip, br\r\n"));
+    assert_eq!((plain.header("content-encoding"), short.header("content-encoding")), (None, Some("gzip")));
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(short.body.as_slice()).read_to_end(&mut unpacked).unwrap();
+    assert!(unpacked == plain.body && short.body.len() < 2000, "{}", short.body.len());
+}
+
+#[test]
+fn a_page_that_panics_costs_its_own_request() {
+    silence_provoked_panics();
+    let serving = Serving::telling(Arc::new(|| panic!("provoked in a page")), server::PATIENCE);
+    for _ in 0..5 {
+        let failed = serving.get("/api/v1/status");
+        assert_eq!(failed.status, 500);
+        assert_protected(&failed, "a panic");
+        assert_eq!((serving.get("/healthz").status, serving.get("/api/v1/series").status), (200, 200));
+    }
+}
+
+#[test]
+fn pages_are_made_one_at_a_time_however_many_ask() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (inside, outside) = (Arc::clone(&now), Arc::clone(&most));
+    let report: Report = Arc::new(move || {
+        outside.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(3));
+        inside.fetch_sub(1, Ordering::SeqCst);
+        serde_json::Value::Null
+    });
+    let serving = Serving::telling(report, server::PATIENCE);
+    std::thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| (0..5).for_each(|_| assert_eq!(serving.get("/api/v1/status").status, 200)));
+        }
+    });
+    assert_eq!((now.load(Ordering::SeqCst), most.load(Ordering::SeqCst)), (0, 1));
+}
+
+/// How long until the other side cuts a connection off.
+#[expect(clippy::disallowed_methods, reason = "this test runs in real time")]
+fn until_cut_off(mut touch: impl FnMut() -> std::io::Result<usize>) -> Duration {
+    let since = Instant::now();
+    while matches!(touch(), Ok(1..)) {}
+    since.elapsed()
+}
+
+#[test]
+fn whoever_is_slow_is_cut_off() {
+    let (quick, short) = (Duration::from_millis(300), Duration::from_secs(5));
+    // The web server counts heads in steps of half a second.
+    let patience = Patience { head: Duration::from_millis(1500), stalled: quick, longest: short, idle: quick };
+    let serving = Serving::telling(Arc::new(|| serde_json::json!("x".repeat(20_000_000))), patience);
+    let limit = Duration::from_secs(4);
+    // A head that does not end.
+    let mut stream = serving.connect();
+    stream.write_all(b"GET / HTTP/1.1\r\nx: ").unwrap();
+    assert!(until_cut_off(|| stream.read(&mut [0; 1024])) < limit);
+    // A page that nobody reads: once it is made, its connection has little time.
+    let mut stream = serving.connect();
+    stream.write_all(b"GET /api/v1/status HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut peeked = [0];
+    while stream.peek(&mut peeked).unwrap() == 0 {}
+    std::thread::sleep(Duration::from_secs(2));
+    let mut read = 0;
+    until_cut_off(|| {
+        let more = stream.read(&mut vec![0; 1 << 20]);
+        read += more.as_ref().copied().unwrap_or_default();
+        more
+    });
+    assert!(read < 20_000_000, "all {read} bytes came");
+    assert_eq!(serving.get("/healthz").status, 200, "the others are served as ever");
+}
