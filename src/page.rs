@@ -12,13 +12,20 @@ use crate::status::server::Report;
 pub use subject::Subject;
 
 pub mod chart;
+pub mod link;
 pub mod matrix;
 pub mod metrics;
+mod notices;
 pub mod overview;
+pub mod refusal;
+pub mod shown;
 pub mod state;
 pub mod subject;
 pub mod target;
+#[cfg(test)]
+mod testing;
 pub mod time;
+pub mod words;
 
 /// What there is to be seen.
 #[derive(Clone)]
