@@ -2,7 +2,7 @@
 //! what is too long is cut. Pure. Every text that qosd did not write itself goes through here before it is in a page; that it
 //! is text there, and no HTML, is the template's doing.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use crate::telemetry::is_unfit;
 
@@ -34,21 +34,21 @@ pub fn shown(text: &str) -> Shown {
     let mut whole = String::with_capacity(text.len().min(2 * MOST));
     let mut rest = text.chars();
     for c in rest.by_ref().take(MOST) {
-        write(&mut whole, c);
+        push(&mut whole, c);
     }
     let left = rest.count();
     if left > 0 {
-        whole.push_str(&format!("… ({} characters)", MOST + left));
+        write!(whole, "… ({} characters)", MOST + left).expect("a String takes everything");
     }
     Shown(whole.into())
 }
 
-fn write(text: &mut String, c: char) {
+fn push(text: &mut String, c: char) {
     match c {
         // Unicode has pictures of the first 32 and of DEL.
         '\0'..='\x1f' => text.push(char::from_u32(0x2400 + u32::from(c)).expect("there is a picture of each")),
         '\x7f' => text.push('\u{2421}'),
-        c if is_hidden(c) => text.push_str(&format!("⟨U+{:04X}⟩", u32::from(c))),
+        c if is_hidden(c) => write!(text, "⟨U+{:04X}⟩", u32::from(c)).expect("a String takes everything"),
         c => text.push(c),
     }
 }

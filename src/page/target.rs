@@ -106,6 +106,7 @@ impl View<'_> {
             let (family, source) = (series.tag("family").unwrap_or_default(), series.tag("source").unwrap_or_default());
             Choice { word: shown(&group::label(series)), link: query.of_series(family, source), is_chosen: alone }
         };
+        let range = |name: &str| Choice { word: shown(name), link: query.range(name), is_chosen: query.is_range(name) };
         let is_narrow = ["family", "source"].iter().any(|key| self.asked.get(key).is_some());
         Page {
             target: shown(&self.subject.target),
@@ -115,7 +116,7 @@ impl View<'_> {
             from: words::time(self.span.from),
             to: words::time(self.span.to),
             trouble: self.trouble.as_ref().map(|error| shown(&error.to_string())),
-            ranges: RANGES.iter().map(|(name, _)| self.range(name, &query)).collect(),
+            ranges: RANGES.iter().map(|(name, _)| range(name)).collect(),
             earlier: query.moved(self.span, false, self.now).unwrap_or_default(),
             later: query.moved(self.span, true, self.now),
             kept: query.kept(),
@@ -124,9 +125,5 @@ impl View<'_> {
             series_count: self.series.len(),
             events: events::all(self.seen),
         }
-    }
-
-    fn range(&self, name: &str, query: &Query) -> Choice {
-        Choice { word: shown(name), link: query.range(name), is_chosen: query.is_range(name) }
     }
 }

@@ -86,7 +86,9 @@ mod tests {
 
     fn health(row: Option<&Row>, now: i64) -> Health {
         let mut known = Known::new(Some(Pace { interval: Duration::from_secs(10), longest: Duration::from_secs(3) }));
-        row.iter().for_each(|row| known.observe(row, &mut Layouts::default()));
+        if let Some(row) = row {
+            known.observe(row, &mut Layouts::default());
+        }
         Health::of(&known, at(now))
     }
 

@@ -215,7 +215,9 @@ mod tests {
 
     fn known(rows: &[Row]) -> Known {
         let mut known = Known::default();
-        rows.iter().for_each(|row| known.observe(row, &mut Layouts::default()));
+        for row in rows {
+            known.observe(row, &mut Layouts::default());
+        }
         known
     }
 

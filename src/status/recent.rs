@@ -151,13 +151,17 @@ mod tests {
 
     fn fields(figures: &[(&str, f64)]) -> Fields {
         let mut fields = Fields::new();
-        figures.iter().for_each(|(name, value)| fields.put(field_name(name), Value::Float(*value)));
+        for (name, value) in figures {
+            fields.put(field_name(name), Value::Float(*value));
+        }
         fields
     }
 
     fn of(rows: &[(Outcome, &[(&str, f64)])]) -> Recent {
         let mut recent = Recent::default();
-        rows.iter().for_each(|(outcome, figures)| recent.push(Some(*outcome), &fields(figures)));
+        for (outcome, figures) in rows {
+            recent.push(Some(*outcome), &fields(figures));
+        }
         recent
     }
 

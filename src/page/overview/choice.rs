@@ -63,14 +63,14 @@ pub(super) struct Wanted {
 impl Wanted {
     /// What was asked for, or what is wrong with it.
     pub(super) fn of(asked: &Asked) -> Result<Self, String> {
-        let named = |key: &str, names: &[&str], text: &str| format!("{key} is {text:?}, expected one of {}", names.join(", "));
+        let wrong = |key: &str, words: &[&str], text: &str| format!("{key} is {text:?}, expected one of {}", words.join(", "));
         let health = |text: &str| {
-            let names = Health::ALL.map(Health::name);
-            Health::ALL.into_iter().find(|health| health.name() == text).ok_or_else(|| named("state", &names, text))
+            let words = Health::ALL.map(Health::name);
+            Health::ALL.into_iter().find(|health| health.name() == text).ok_or_else(|| wrong("state", &words, text))
         };
         let sort = |text: &str| {
-            let names = Sort::ALL.map(Sort::name);
-            Sort::ALL.into_iter().find(|sort| sort.name() == text).ok_or_else(|| named("sort", &names, text))
+            let words = Sort::ALL.map(Sort::name);
+            Sort::ALL.into_iter().find(|sort| sort.name() == text).ok_or_else(|| wrong("sort", &words, text))
         };
         let page =
             |text: &str| text.parse().ok().filter(|page| *page > 0).ok_or_else(|| format!("page is {text:?}, expected a number from 1 on"));
@@ -137,7 +137,9 @@ pub(super) fn choose(board: Vec<(Series, Arc<Known>)>, wanted: &Wanted, now: Tim
     let health = |(series, known): (Series, Arc<Known>)| Entry { health: Health::of(&known, now), series, known };
     let mut entries: Vec<Entry> = board.into_iter().map(health).collect();
     let mut counts = BTreeMap::new();
-    entries.iter().for_each(|entry| *counts.entry(entry.health).or_default() += 1);
+    for entry in &entries {
+        *counts.entry(entry.health).or_default() += 1;
+    }
     let mut kinds: Vec<&str> = entries.iter().filter_map(|entry| entry.series.tag("kind")).collect();
     kinds.sort_unstable();
     kinds.dedup();

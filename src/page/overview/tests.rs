@@ -58,7 +58,7 @@ async fn hostile_texts_are_text_in_every_place() {
     let board = Board::default();
     let naming = Naming { agent: HOSTILE.into(), kind: "ping", probe: HOSTILE.into() };
     let hostile = naming.series(HOSTILE, HOSTILE, &[("site".to_owned(), HOSTILE.to_owned())].into());
-    board.schedule(&[hostile.clone()]);
+    board.schedule(std::iter::once(&hostile));
     let error = format!("{HOSTILE}{}", "x".repeat(65_536));
     board.observe(&Row { series: hostile, time: at(999), fields: Finding::failed(Outcome::TlsError, error).into_fields(None) });
     let answer = page(&sight(&board, HOSTILE), &asked(&[("q", "script"), ("kind", "ping")]));

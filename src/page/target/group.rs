@@ -43,7 +43,7 @@ pub(super) struct Figure {
 /// A field of the last row.
 pub(super) struct Value {
     pub(super) field: &'static str,
-    pub(super) value: Shown,
+    pub(super) text: Shown,
     pub(super) unit: &'static str,
 }
 
@@ -102,11 +102,11 @@ fn figures(mark: &str, series: &Series, range: &Range, query: &Query) -> Vec<Fig
 fn values(last: &Last) -> Vec<Value> {
     let number = |(field, figure)| {
         let quantity = words::quantity(field, figure);
-        Value { field, value: shown(&quantity.number), unit: quantity.unit }
+        Value { field, text: shown(&quantity.number), unit: quantity.unit }
     };
-    let text = |(field, text): (&'static str, &str)| Value { field, value: shown(text), unit: "" };
-    let result = last.outcome.map(|outcome| Value { field: "result", value: shown(outcome.name()), unit: "" });
-    let error = last.error.as_deref().map(|error| Value { field: "error", value: shown(error), unit: "" });
+    let text = |(field, text): (&'static str, &str)| Value { field, text: shown(text), unit: "" };
+    let result = last.outcome.map(|outcome| Value { field: "result", text: shown(outcome.name()), unit: "" });
+    let error = last.error.as_deref().map(|error| Value { field: "error", text: shown(error), unit: "" });
     result.into_iter().chain(error).chain(last.figures().map(number)).chain(last.texts().map(text)).collect()
 }
 

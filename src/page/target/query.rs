@@ -2,8 +2,9 @@
 
 use crate::clock::Timestamp;
 use crate::history::range::Span;
+use crate::page::Asked;
+use crate::page::link::with_query;
 use crate::page::time::RANGES;
-use crate::page::{Asked, link};
 
 /// What was asked for.
 pub(super) struct Query {
@@ -23,7 +24,7 @@ impl Query {
 
     /// Up to now, so far back.
     pub(super) fn range(&self, name: &str) -> String {
-        self.link(&[("range", name)], &self.family, &self.source)
+        link(&[("range", name)], &self.family, &self.source)
     }
 
     /// Whether this range is shown; without any word it is the usual one.
@@ -35,7 +36,7 @@ impl Query {
 
     /// One series alone.
     pub(super) fn of_series(&self, family: &str, source: &str) -> String {
-        self.link(&self.time(), family, source)
+        link(&self.time(), family, source)
     }
 
     /// As long a time, right before or after; none if it has not begun.
@@ -43,13 +44,13 @@ impl Query {
         let length = span.to.since(span.from);
         let (from, to) = if later { (span.to, span.to.plus(length)) } else { (span.from.minus(length), span.from) };
         let seconds = |time: Timestamp| time.nanos().div_euclid(1_000_000_000).to_string();
-        (from < now).then(|| self.link(&[("from", &seconds(from)), ("to", &seconds(to))], &self.family, &self.source))
+        (from < now).then(|| link(&[("from", &seconds(from)), ("to", &seconds(to))], &self.family, &self.source))
     }
 
     /// A chart of a series over the same time.
     pub(super) fn chart(&self, path: &str, field: &str, family: &str, source: &str) -> String {
         let time = self.time();
-        link::with_query(path, [("field", field)].into_iter().chain(time).chain([("family", family), ("source", source)]))
+        with_query(path, [("field", field)].into_iter().chain(time).chain([("family", family), ("source", source)]))
     }
 
     /// What is kept when another time is asked for.
@@ -60,12 +61,12 @@ impl Query {
     fn time(&self) -> Vec<(&str, &str)> {
         vec![("range", &self.range), ("from", &self.from), ("to", &self.to)]
     }
+}
 
-    /// Below the same path; never empty, as an empty address would be that of the page with its query.
-    fn link(&self, time: &[(&str, &str)], family: &str, source: &str) -> String {
-        let link = link::with_query("", time.iter().copied().chain([("family", family), ("source", source)]));
-        if link.is_empty() { "?".to_owned() } else { link }
-    }
+/// Below the same path; never empty, as an empty address would be that of the page with its query.
+fn link(time: &[(&str, &str)], family: &str, source: &str) -> String {
+    let link = with_query("", time.iter().copied().chain([("family", family), ("source", source)]));
+    if link.is_empty() { "?".to_owned() } else { link }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The page of a target as it is rendered.
 
+use std::collections::BTreeMap;
+
 use super::page;
 use crate::measurement::{Row, Value};
 use crate::page::testing::{HOSTILE, asked, sight, sound};
@@ -58,7 +60,7 @@ async fn a_target_has_its_state_ranges_charts_values_and_events() {
 async fn several_series_of_a_target_have_a_group_each() {
     let board = Board::default();
     let naming = Naming { agent: "rome-1".into(), kind: "ping", probe: "core".into() };
-    board.schedule(&["ipv4", "ipv6"].map(|family| naming.series("edge", family, &Default::default())));
+    board.schedule(&["ipv4", "ipv6"].map(|family| naming.series("edge", family, &BTreeMap::default())));
     let answer = page(&sight(&board, "rome-1"), &subject("edge"), &asked(&[("range", "1h")])).await;
     let body = sound(&answer);
     assert_eq!(body.matches(r#"<section class="group""#).count(), 2);
@@ -72,7 +74,7 @@ async fn several_series_of_a_target_have_a_group_each() {
 #[tokio::test(start_paused = true)]
 async fn of_very_many_series_only_some_are_drawn_and_it_says_so() {
     let board = Board::default();
-    let of = |n: usize| Naming { agent: format!("p{n}"), kind: "ping", probe: "core".into() }.series("edge", "ipv4", &Default::default());
+    let of = |n: usize| Naming { agent: format!("p{n}"), kind: "ping", probe: "core".into() }.series("edge", "ipv4", &BTreeMap::default());
     board.schedule(&(0..300).map(of).collect::<Vec<_>>());
     let answer = page(&sight(&board, "a"), &subject("edge"), &asked(&[])).await;
     let body = sound(&answer);
@@ -109,7 +111,7 @@ async fn hostile_texts_are_text_in_every_place() {
     let board = Board::default();
     let naming = Naming { agent: HOSTILE.into(), kind: "ping", probe: HOSTILE.into() };
     let hostile = naming.series(HOSTILE, HOSTILE, &[("site".to_owned(), HOSTILE.to_owned())].into());
-    board.schedule(&[hostile.clone()]);
+    board.schedule(std::iter::once(&hostile));
     let mut fields = Finding::failed(Outcome::Refused, HOSTILE.repeat(1_000)).into_fields(None);
     fields.put("address", Value::Text(HOSTILE.into()));
     board.observe(&Row { series: hostile, time: at(999), fields });
