@@ -19,18 +19,25 @@ pub mod actor;
 pub mod api;
 pub mod chart;
 pub mod host;
+pub mod link;
 pub mod matrix;
 pub mod metrics;
+mod notices;
 pub mod overview;
 pub mod press;
+pub mod refusal;
 pub mod route;
 pub mod server;
 pub mod settings;
+pub mod shown;
 pub mod state;
 pub mod subject;
 pub mod target;
+#[cfg(test)]
+mod testing;
 pub mod time;
 mod wire;
+pub mod words;
 
 /// What there is to be seen.
 #[derive(Clone)]

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::{Env, Log, LogFormat};
 use crate::privileges;
 use limit::{Limit, Suppressed};
+pub(crate) use one_line::is_unfit;
 use queue::{Lines, Queue};
 
 mod limit;

@@ -37,7 +37,7 @@ impl Planner {
     pub(super) fn new(config: Vec<Arc<Assignment>>, mesh: Vec<Arc<Assignment>>, board: Board, journal: Journal) -> Self {
         let inputs = Inputs { config, mesh };
         let merged = inputs.merged();
-        board.schedule(merged.iter().map(|assignment| &assignment.series));
+        board.assign(merged.iter().map(Arc::as_ref));
         Self { plan: watch::Sender::new(Arc::new(merged)), inputs: Arc::new(Mutex::new(inputs)), board, journal }
     }
 
@@ -56,7 +56,7 @@ impl Planner {
         let mut inputs = lock(&self.inputs);
         change(&mut inputs);
         let merged = inputs.merged();
-        self.board.schedule(merged.iter().map(|assignment| &assignment.series));
+        self.board.assign(merged.iter().map(Arc::as_ref));
         let changed = self.plan.send_if_modified(|plan| {
             **plan != merged && {
                 *plan = Arc::new(merged);

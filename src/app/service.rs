@@ -21,6 +21,7 @@ use crate::privileges;
 use crate::probe::schedule::Schedule;
 use crate::resolve::Resolver;
 use crate::settings::explain;
+use crate::status::recall::recall;
 use crate::status::server::{self, Told};
 use crate::supervisor::actor::{Drain, MOST_ABANDONED, Notice, ProvokeIn, Supervisor, View};
 use crate::supervisor::guard::{Guarded, install_panic_hook};
@@ -106,6 +107,7 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
         _ = signals.term.recv() => return Ok(Ended::Asked),
         _ = signals.int.recv() => return Ok(Ended::Asked),
     }
+    actix_rt::spawn(remember(Arc::clone(&parts)));
     let press = parts.press();
     let children = parts.children(&Resolver::start(clock.clone()), policy(hooks.as_deref()), &press);
 
@@ -126,6 +128,13 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
     // Cancelled, as was asked for; its file goes with it.
     let _ = socket.await;
     Ok(ended)
+}
+
+/// Before its first rows the page shows the last ones of the process before.
+async fn remember(parts: Arc<Parts>) {
+    if let Err(error) = recall(&parts.board, &parts.journal, parts.started.unix).await {
+        tracing::warn!(error = explain(&error), "the last rows of before cannot be read, the page begins without them");
+    }
 }
 
 /// As many descriptors as this host allows: the usual limit is low for the sake of programs that use select(2).

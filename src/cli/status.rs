@@ -9,14 +9,14 @@ use anyhow::Context;
 use clap::Args;
 use comfy_table::{Table, presets};
 use reqwest::{Method, Response};
-use serde::Deserialize;
 
 use super::OK;
 use crate::config::{self, DEFAULT_PATH, Env};
 use crate::mesh::agent::standing::AgentStatus;
 use crate::mesh::collector::status::CollectorStatus;
+use crate::status::report::{Journal, Report, Slots};
 use crate::status::server::STATUS_PATH;
-use crate::status::{ConfigStatus, SeriesStatus, age};
+use crate::status::{SeriesStatus, age};
 
 /// How long the service may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,63 +27,6 @@ const FIGURES: usize = 5;
 
 /// How many sources of a collector are shown.
 const SOURCES: usize = 20;
-
-/// The parts of the report that people look at.
-#[derive(Deserialize)]
-struct Report {
-    version: String,
-    agent: String,
-    pid: u32,
-    uptime_s: u64,
-    config: ConfigStatus,
-    actors: Vec<Actor>,
-    slots: Slots,
-    journal: Journal,
-    outputs: Vec<Output>,
-    collector: Option<CollectorStatus>,
-    mesh: Option<AgentStatus>,
-    series: Vec<SeriesStatus>,
-}
-
-#[derive(Deserialize)]
-struct Actor {
-    name: String,
-    state: String,
-    restarts: u64,
-    last_exit: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Slots {
-    scheduled: u64,
-    rows: u64,
-    skipped: u64,
-}
-
-#[derive(Deserialize)]
-struct Journal {
-    rows: u64,
-    bytes: u64,
-    waiting: u64,
-    dropped_memory: u64,
-    dropped_size: u64,
-    dropped_gone: u64,
-    dropped_dead: u64,
-    failing: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Output {
-    name: String,
-    delivered: u64,
-    pending: u64,
-    dead: u64,
-    requeued: u64,
-    refused_fields: u64,
-    refused_field_names: Vec<String>,
-    last_error: Option<String>,
-    last_refusal: Option<String>,
-}
 
 /// What `qosd status` takes.
 #[derive(Debug, Args)]
@@ -184,14 +127,7 @@ fn show(report: &Report) -> String {
 
 /// The rows that were ever lost, by reason.
 fn lost(journal: &Journal) -> String {
-    let Journal { dropped_memory, dropped_size, dropped_gone, dropped_dead, .. } = journal;
-    let reasons = [
-        (dropped_memory, "from memory"),
-        (dropped_size, "undelivered at max_size"),
-        (dropped_gone, "with their file"),
-        (dropped_dead, "as dead letters"),
-    ];
-    reasons.iter().filter(|(rows, _)| **rows > 0).flat_map(|(rows, why)| [", ".into(), rows.to_string(), format!(" lost {why}")]).collect()
+    journal.lost().iter().flat_map(|(rows, why)| [", ".into(), rows.to_string(), format!(" lost {why}")]).collect()
 }
 
 fn collector(status: &CollectorStatus) -> Vec<String> {

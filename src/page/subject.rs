@@ -26,6 +26,11 @@ impl Subject {
         Ok(found)
     }
 
+    /// Those of them that are scheduled: known also while the disk does not have the others.
+    pub fn scheduled(&self, sight: &Sight, asked: &Asked) -> Vec<Series> {
+        sight.board.scheduled().into_iter().filter(|series| self.is_of(series) && chosen(series, asked)).collect()
+    }
+
     fn is_of(&self, series: &Series) -> bool {
         [("kind", &self.kind), ("probe", &self.probe), ("target", &self.target)].iter().all(|(key, value)| series.tag(key) == Some(value))
     }

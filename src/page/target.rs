@@ -1,8 +1,129 @@
 //! A target: its charts over a range of time, its last values, and what happened.
 
-use super::{Answer, Asked, Sight, Subject};
+use askama::Template;
+
+use super::shown::{Shown, shown};
+use super::time::{RANGES, span};
+use super::{Answer, Asked, Sight, Subject, refusal, words};
+use crate::clock::Timestamp;
+use crate::history::HistoryError;
+use crate::history::range::{Range, Span};
+use crate::measurement::Series;
+use events::Happened;
+use group::Group;
+use query::Query;
+
+mod events;
+mod group;
+mod query;
+#[cfg(test)]
+mod tests;
+
+/// Series whose charts are shown at once. A collector may have one of each of a thousand sources: they are chosen by link.
+const MOST_GROUPS: usize = 4;
+/// Links to series that are shown at once.
+const MOST_LINKS: usize = 200;
+/// Columns of time in a chart.
+const COLUMNS: usize = 300;
+
+#[derive(Template)]
+#[template(path = "target.html")]
+struct Page {
+    target: Shown,
+    kind: Shown,
+    probe: Shown,
+    now: String,
+    from: String,
+    to: String,
+    trouble: Option<Shown>,
+    ranges: Vec<Choice>,
+    earlier: String,
+    later: Option<String>,
+    /// What the form keeps beside the times.
+    kept: Vec<(&'static str, String)>,
+    groups: Vec<Group>,
+    /// When there are several series: each alone.
+    series: Vec<Choice>,
+    series_count: usize,
+    events: Vec<Happened>,
+}
+
+/// A link, and whether it leads to what is shown.
+struct Choice {
+    word: Shown,
+    link: String,
+    is_chosen: bool,
+}
 
 /// The page.
-pub async fn page(_sight: &Sight, _subject: &Subject, _asked: &Asked) -> Answer {
-    Answer::html(String::new())
+pub async fn page(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
+    let now = sight.clock.now().unix;
+    let span = match span(asked, now) {
+        Ok(span) => span,
+        Err(why) => return refusal::page(400, "Not a range of time", &why),
+    };
+    let (series, mut trouble) = match subject.series(sight, asked).await {
+        Ok(series) => (series, None),
+        Err(error) => (subject.scheduled(sight, asked), Some(error)),
+    };
+    if series.is_empty() {
+        let name = format!("{}/{}/{}", subject.kind, subject.probe, subject.target);
+        return refusal::page(404, "Not a target", &format!("nothing is known of {name}: neither the config nor the journal has it"));
+    }
+    let mut seen = Vec::new();
+    for series in series.iter().take(MOST_GROUPS) {
+        let range = sight.history.range(series, span, COLUMNS).await;
+        let range = range.unwrap_or_else(|error| {
+            trouble = Some(error);
+            Range::empty(span)
+        });
+        seen.push((series.clone(), range));
+    }
+    let view = View { subject, asked, now, span, series: &series, seen: &seen, trouble };
+    refusal::rendered(view.page(sight).render())
+}
+
+/// All that the page is made of.
+struct View<'a> {
+    subject: &'a Subject,
+    asked: &'a Asked,
+    now: Timestamp,
+    span: Span,
+    series: &'a [Series],
+    seen: &'a [(Series, Range)],
+    trouble: Option<HistoryError>,
+}
+
+impl View<'_> {
+    fn page(&self, sight: &Sight) -> Page {
+        let query = Query::of(self.asked);
+        let alone = self.series.len() == 1;
+        let groups = self.seen.iter().enumerate().map(|(number, (series, range))| {
+            let known = sight.board.of(series);
+            Group::new(number, series, known.as_deref(), range, &query, self.now)
+        });
+        let series = |series: &Series| {
+            let (family, source) = (series.tag("family").unwrap_or_default(), series.tag("source").unwrap_or_default());
+            Choice { word: shown(&group::label(series)), link: query.of_series(family, source), is_chosen: alone }
+        };
+        let range = |name: &str| Choice { word: shown(name), link: query.range(name), is_chosen: query.is_range(name) };
+        let is_narrow = ["family", "source"].iter().any(|key| self.asked.get(key).is_some());
+        Page {
+            target: shown(&self.subject.target),
+            kind: shown(&self.subject.kind),
+            probe: shown(&self.subject.probe),
+            now: words::time(self.now),
+            from: words::time(self.span.from),
+            to: words::time(self.span.to),
+            trouble: self.trouble.as_ref().map(|error| shown(&error.to_string())),
+            ranges: RANGES.iter().map(|(name, _)| range(name)).collect(),
+            earlier: query.moved(self.span, false, self.now).unwrap_or_default(),
+            later: query.moved(self.span, true, self.now),
+            kept: query.kept(),
+            groups: groups.collect(),
+            series: if alone && !is_narrow { Vec::new() } else { self.series.iter().take(MOST_LINKS).map(series).collect() },
+            series_count: self.series.len(),
+            events: events::all(self.seen),
+        }
+    }
 }

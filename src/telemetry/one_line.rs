@@ -30,7 +30,7 @@ pub(super) fn one_line(line: &[u8], colours: bool) -> Cow<'_, [u8]> {
 const ESCAPE: char = '\x1b';
 
 /// Control characters, and the separators of lines and paragraphs that some readers obey.
-fn is_unfit(c: char) -> bool {
+pub(crate) fn is_unfit(c: char) -> bool {
     (c.is_control() && c != '\t') || matches!(c, '\u{2028}' | '\u{2029}')
 }
 

@@ -1,0 +1,75 @@
+//! Addresses within the page. Pure.
+
+use std::fmt::Write;
+
+use url::form_urlencoded::Serializer;
+
+use crate::measurement::Series;
+
+/// The page of a series' target.
+pub fn target(series: &Series) -> String {
+    path("/probe", series)
+}
+
+/// A chart of a series' target, with the ending of its form.
+pub fn chart(series: &Series, ending: &str) -> String {
+    format!("{}.{ending}", path("/chart", series))
+}
+
+fn path(below: &str, series: &Series) -> String {
+    let mut path = below.to_owned();
+    for key in ["kind", "probe", "target"] {
+        path.push('/');
+        encode(&mut path, series.tag(key).unwrap_or_default());
+    }
+    path
+}
+
+/// As RFC 3986 has it: what is not unreserved is written as its bytes.
+fn encode(path: &mut String, part: &str) {
+    // Browsers take a part of dots for a way up, also when it is written as bytes: nothing can be done about that.
+    for byte in part.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            path.push(char::from(byte));
+        } else {
+            write!(path, "%{byte:02X}").expect("a String takes everything");
+        }
+    }
+}
+
+/// An address with a query; parameters without a value are left out.
+pub fn with_query<'a>(path: &str, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut query = Serializer::new(String::new());
+    query.extend_pairs(parameters.into_iter().filter(|(_, value)| !value.is_empty()));
+    let query = query.finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(target: &str) -> Series {
+        Series::new("qos_metrics", [("kind", "ping"), ("probe", "core"), ("target", target)])
+    }
+
+    #[test]
+    fn whatever_a_target_is_called_stays_one_part_of_the_path() {
+        let table = [
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001%3Adb8%3A%3A1"),
+            ("a/../b?c#d", "a%2F..%2Fb%3Fc%23d"),
+            ("ü <x>", "%C3%BC%20%3Cx%3E"),
+        ];
+        for (name, expected) in table {
+            assert_eq!(target(&series(name)), format!("/probe/ping/core/{expected}"));
+            assert_eq!(chart(&series(name), "svg"), format!("/chart/ping/core/{expected}.svg"));
+        }
+    }
+
+    #[test]
+    fn a_query_has_only_what_was_asked_for() {
+        assert_eq!(with_query("/", [("q", ""), ("kind", "")]), "/");
+        assert_eq!(with_query("/", [("q", "a&b c"), ("kind", ""), ("page", "2")]), "/?q=a%26b+c&page=2");
+    }
+}

@@ -1,0 +1,122 @@
+//! One series of a target: how it is, its charts, its last values. Pure.
+
+use super::query::Query;
+use crate::clock::Timestamp;
+use crate::history::range::Range;
+use crate::measurement::Series;
+use crate::page::chart::{self, Drawn};
+use crate::page::shown::{Shown, shown};
+use crate::page::{link, words};
+use crate::probe::FIXED_TAGS;
+use crate::status::health::Health;
+use crate::status::known::{Known, Last};
+
+/// A series, as it is shown.
+pub(super) struct Group {
+    /// Its place in the page, from 1 on.
+    pub(super) number: usize,
+    pub(super) label: Shown,
+    pub(super) tags: Vec<(Shown, Shown)>,
+    pub(super) state: &'static str,
+    pub(super) word: &'static str,
+    pub(super) why: Shown,
+    /// When its last row was, and how long ago.
+    pub(super) last: Option<(String, String)>,
+    pub(super) address: Option<Shown>,
+    pub(super) interval: Option<String>,
+    pub(super) loss: Option<String>,
+    pub(super) good: Option<(String, String)>,
+    pub(super) failing: Option<(String, String)>,
+    pub(super) charts: Vec<Figure>,
+    pub(super) values: Vec<Value>,
+}
+
+/// A chart in the page.
+pub(super) struct Figure {
+    pub(super) id: String,
+    pub(super) title: &'static str,
+    pub(super) drawn: Drawn,
+    pub(super) svg: String,
+    pub(super) csv: String,
+}
+
+/// A field of the last row.
+pub(super) struct Value {
+    pub(super) field: &'static str,
+    pub(super) text: Shown,
+    pub(super) unit: &'static str,
+}
+
+/// What tells the series of a target apart.
+pub(super) fn label(series: &Series) -> String {
+    let family = match series.tag("family") {
+        Some("ipv4") => "IPv4",
+        Some("ipv6") => "IPv6",
+        Some("auto") | None => "",
+        Some(other) => other,
+    };
+    let source = series.tag("source").map(|source| format!("from {source}")).unwrap_or_default();
+    [family, &source].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+impl Group {
+    /// `number` says which it is in the page, from 0 on.
+    pub(super) fn new(number: usize, series: &Series, known: Option<&Known>, range: &Range, query: &Query, now: Timestamp) -> Self {
+        let health = known.map_or(Health::Disabled, |known| Health::of(known, now));
+        let last = known.and_then(Known::last);
+        let moment = |time: Timestamp| (words::time(time), words::ago(time, now));
+        Self {
+            number: number + 1,
+            label: shown(&label(series)),
+            tags: series.tags().filter(|(key, _)| !FIXED_TAGS.contains(key)).map(|(key, value)| (shown(key), shown(value))).collect(),
+            state: health.name(),
+            word: health.word(),
+            why: known.map(|known| words::why(health, known)).unwrap_or_default(),
+            last: last.map(|last| moment(last.time)),
+            address: last.and_then(Last::address).map(shown),
+            interval: known.and_then(Known::pace).map(|pace| humantime::format_duration(pace.interval).to_string()),
+            loss: known.and_then(|known| known.recent().loss()).map(words::percent),
+            good: known.and_then(Known::good).map(moment),
+            failing: known.and_then(Known::failing_since).map(moment),
+            charts: figures(&if number == 0 { String::new() } else { format!("-{}", number + 1) }, series, range, query),
+            values: last.map(values).unwrap_or_default(),
+        }
+    }
+}
+
+fn figures(mark: &str, series: &Series, range: &Range, query: &Query) -> Vec<Figure> {
+    let tag = |key| series.tag(key).unwrap_or_default();
+    let name = format!("{} {}", tag("target"), label(series));
+    let address = |chart: &chart::Chart, ending| query.chart(&link::chart(series, ending), chart.field, tag("family"), tag("source"));
+    let figure = |one: &chart::Chart| Figure {
+        id: format!("chart-{}{mark}", one.field),
+        title: one.title,
+        drawn: chart::draw(one, &name, range),
+        svg: address(one, "svg"),
+        csv: address(one, "csv"),
+    };
+    chart::charts(tag("kind")).iter().map(figure).collect()
+}
+
+/// Numbers first, as the row has them, then texts.
+fn values(last: &Last) -> Vec<Value> {
+    let number = |(field, figure)| {
+        let quantity = words::quantity(field, figure);
+        Value { field, text: shown(&quantity.number), unit: quantity.unit }
+    };
+    let text = |(field, text): (&'static str, &str)| Value { field, text: shown(text), unit: "" };
+    let result = last.outcome.map(|outcome| Value { field: "result", text: shown(outcome.name()), unit: "" });
+    let error = last.error.as_deref().map(|error| Value { field: "error", text: shown(error), unit: "" });
+    result.into_iter().chain(error).chain(last.figures().map(number)).chain(last.texts().map(text)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_series_of_a_target_are_told_apart_by_family_and_source() {
+        let of = |family: &str| Series::new("qos_metrics", [("family", family), ("source", "rome-1")]);
+        assert_eq!((label(&of("ipv6")), label(&of("auto"))), ("IPv6 from rome-1".to_owned(), "from rome-1".to_owned()));
+    }
+}

@@ -1,0 +1,138 @@
+//! How a series is, in a word: what an operator has to look at comes first. Pure.
+
+use std::time::Duration;
+
+use super::known::Known;
+use crate::clock::Timestamp;
+use crate::probe::Outcome;
+
+/// How a series is. Ordered by how urgent it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Health {
+    /// The last run did not get through.
+    Failing,
+    /// No row came when one was due.
+    Stale,
+    /// The last run got through in part, or by an address that the name no longer has.
+    Degraded,
+    /// There is no row yet.
+    Never,
+    /// The last slot was not run.
+    Skipped,
+    /// The last run got through.
+    Ok,
+    /// It is not scheduled any more.
+    Disabled,
+}
+
+impl Health {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 7] = [Self::Failing, Self::Stale, Self::Degraded, Self::Never, Self::Skipped, Self::Ok, Self::Disabled];
+
+    /// The word, in addresses and for style.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failing => "failing",
+            Self::Stale => "stale",
+            Self::Degraded => "degraded",
+            Self::Never => "never",
+            Self::Skipped => "skipped",
+            Self::Ok => "ok",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    /// The word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Never => "never measured",
+            Self::Disabled => "not scheduled",
+            _ => self.name(),
+        }
+    }
+
+    /// How a series is that is scheduled.
+    pub fn of(known: &Known, now: Timestamp) -> Self {
+        let Some(last) = known.last() else { return Self::Never };
+        if known.pace().is_some_and(|pace| now.since(last.time) > patience(pace.interval, pace.longest)) {
+            return Self::Stale;
+        }
+        match last.outcome {
+            None | Some(Outcome::Skipped) => Self::Skipped,
+            Some(Outcome::Ok) if has_loss(known) || last.is_dns_stale() => Self::Degraded,
+            Some(Outcome::Ok) => Self::Ok,
+            Some(Outcome::Partial) => Self::Degraded,
+            Some(_) => Self::Failing,
+        }
+    }
+}
+
+/// How old a last row may be before one is missing: that of the next slot comes within an interval and the longest run, and
+/// one slot may be taken late.
+fn patience(interval: Duration, longest: Duration) -> Duration {
+    interval.saturating_mul(2).saturating_add(longest)
+}
+
+fn has_loss(known: &Known) -> bool {
+    known.last().and_then(|last| last.figure("ping_packet_loss_pct")).is_some_and(|loss| loss > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::known::{Layouts, Pace};
+    use super::super::testing::{at, failed, ok};
+    use super::*;
+    use crate::measurement::{Row, Value};
+
+    fn health(row: Option<&Row>, now: i64) -> Health {
+        let mut known = Known::new(Some(Pace { interval: Duration::from_secs(10), longest: Duration::from_secs(3) }));
+        if let Some(row) = row {
+            known.observe(row, &mut Layouts::default());
+        }
+        Health::of(&known, at(now))
+    }
+
+    fn with(mut row: Row, name: &'static str, value: Value) -> Row {
+        row.fields.put(name, value);
+        row
+    }
+
+    #[test]
+    fn each_last_row_means_one_state() {
+        let table = [
+            (ok("a", 100, 1.0), Health::Ok),
+            (with(ok("a", 100, 1.0), "dns_stale", Value::Integer(1)), Health::Degraded),
+            (with(ok("a", 100, 1.0), "ping_packet_loss_pct", Value::Float(20.0)), Health::Degraded),
+            (with(ok("a", 100, 1.0), "ping_packet_loss_pct", Value::Float(0.0)), Health::Ok),
+            (failed("a", 100, Outcome::Partial), Health::Degraded),
+            (failed("a", 100, Outcome::Skipped), Health::Skipped),
+            (failed("a", 100, Outcome::Timeout), Health::Failing),
+            (failed("a", 100, Outcome::PeerAbsent), Health::Failing),
+            (failed("a", 100, Outcome::LocalError), Health::Failing),
+        ];
+        for (row, expected) in table {
+            assert_eq!(health(Some(&row), 101), expected, "{:?}", row.fields);
+        }
+        assert_eq!(health(None, 101), Health::Never);
+    }
+
+    #[test]
+    fn a_series_is_stale_when_two_intervals_and_the_longest_run_have_passed() {
+        let row = failed("a", 100, Outcome::Timeout);
+        assert_eq!(health(Some(&row), 123), Health::Failing);
+        assert_eq!(health(Some(&row), 124), Health::Stale);
+        assert_eq!(health(Some(&row), 50), Health::Failing, "a clock that went back");
+    }
+
+    #[test]
+    fn without_a_pace_nothing_is_stale() {
+        let mut known = Known::default();
+        known.observe(&ok("a", 1, 1.0), &mut Layouts::default());
+        assert_eq!(Health::of(&known, at(1_000_000)), Health::Ok);
+    }
+
+    #[test]
+    fn the_order_of_urgency_is_the_order_of_the_list() {
+        assert!(Health::ALL.is_sorted());
+    }
+}
