@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::config::{self, Config, Env, Problems};
+use crate::history::History;
 use crate::influxdb;
 use crate::journal::{DeadCount, Journal, JournalError, Mode};
 use crate::measurement::Row;
@@ -77,6 +78,7 @@ pub struct Parts {
     config: Mutex<Config>,
     config_status: Mutex<ConfigStatus>,
     journal: Journal,
+    history: History,
     ledgers: Vec<(&'static str, Arc<Mutex<Ledger>>)>,
     outlet: Outlet,
     intake: Intake,
@@ -124,6 +126,7 @@ impl Parts {
             config: Mutex::new(config),
             ledgers: options.kinds.iter().map(|kind| (kind.name(), Arc::default())).collect(),
             options,
+            history: History::open(&journal, clock.clone()),
             clock,
             journal,
             outlet,
@@ -323,6 +326,7 @@ impl Parts {
             "slots": self.slots(),
             "queue_dropped": self.outlet.dropped(),
             "journal": self.journal.stats(),
+            "history": self.history.status(),
             "outputs": self.outputs_now(),
             "collector": self.surface.status(),
             "mesh": self.desk.status(),
