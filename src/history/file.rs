@@ -86,7 +86,6 @@ impl FileError {
     /// Whether the file is to be thrown away: everything but what the disk, or the journal, may do better the next time.
     pub(super) fn is_damage(&self) -> bool {
         match self {
-            Self::Damaged(_) | Self::Panicked => true,
             Self::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } => !matches!(
                 error.code,
                 ErrorCode::DiskFull
@@ -99,7 +98,7 @@ impl FileError {
                     | ErrorCode::OutOfMemory
                     | ErrorCode::FileLockingProtocolFailed
             ),
-            Self::Sqlite { .. } => true,
+            Self::Damaged(_) | Self::Panicked | Self::Sqlite { .. } => true,
             Self::Journal(_) | Self::Remove { .. } | Self::NoRoom(_) | Self::Building(_) => false,
         }
     }

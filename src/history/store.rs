@@ -142,7 +142,9 @@ impl Store {
             Ok(gone)
         };
         let gone: Vec<i64> = forget().map_err(failed("deleting the oldest"))?;
-        gone.into_iter().for_each(|number| self.catalog.forget(number));
+        for number in gone {
+            self.catalog.forget(number);
+        }
         self.rolled = rolled;
         self.give_back().map_err(failed("giving pages back"))
     }

@@ -58,7 +58,9 @@ mod tests {
 
     fn runs(rows: &[(u32, u16)]) -> Vec<(u32, u32, u16)> {
         let mut track = Track::default();
-        rows.iter().for_each(|(at, value)| track.add(*at, *value));
+        for (at, value) in rows {
+            track.add(*at, *value);
+        }
         track.runs().iter().map(|run| (run.from, run.until, run.value)).collect()
     }
 

@@ -76,7 +76,7 @@ async fn a_byte_that_flips_is_never_shown() {
     let truth = bench.range(1, span(0, 86_400), 100);
     drop(bench);
     let whole = std::fs::read(&file).unwrap();
-    for place in (0..whole.len()).step_by(whole.len() / 97) {
+    for place in (0..whole.len()).step_by(whole.len() / 41) {
         let mut flipped = whole.clone();
         flipped[place] ^= 0x10;
         std::fs::write(&file, flipped).unwrap();
@@ -88,11 +88,10 @@ async fn a_byte_that_flips_is_never_shown() {
         } else if let Ok(range) = first {
             assert_eq!(range, truth, "byte {place}");
         }
-        bench.append(900..901);
         bench.roll();
         bench.roll();
         assert_eq!(bench.status().failing, None, "byte {place}");
-        assert_eq!(bench.range(1, span(0, 54_000), 100).columns, truth.columns, "byte {place}");
+        assert_eq!(bench.range(1, span(0, 86_400), 100), truth, "byte {place}");
         drop(bench);
         std::fs::write(&file, &whole).unwrap();
     }
@@ -213,7 +212,7 @@ async fn the_oldest_goes_at_the_cap_and_by_age() {
     roller.turn();
     let left = bench.status().buckets;
     assert!(left < buckets && left >= buckets / 3, "{left} of {buckets}");
-    assert_eq!(bench.shared.suspect.load(Ordering::Relaxed), false);
+    assert!(!bench.shared.suspect.load(Ordering::Relaxed));
     assert!(file::identity(&dir.path().join(FILE)).is_some());
 }
 
@@ -221,13 +220,13 @@ async fn the_oldest_goes_at_the_cap_and_by_age() {
 async fn while_much_is_to_be_added_short_spans_are_there_and_long_ones_say_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(dir.path());
-    for hour in 0..60 {
+    for hour in 0..45 {
         bench.journal.append((hour * 3600..(hour + 1) * 3600).map(|second| row(0, second)).collect());
     }
-    let range = bench.range(0, span(60 * 3600 - 600, 60 * 3600), 300);
+    let range = bench.range(0, span(45 * 3600 - 600, 45 * 3600), 300);
     assert_eq!((range.single, range.columns.len()), (true, 600));
-    let long = bench.look.range(&series(0), span(0, 60 * 3600), 300);
-    assert!(matches!(long, Err(FileError::Building(216_000))), "{long:?}");
+    let long = bench.look.range(&series(0), span(0, 45 * 3600), 300);
+    assert!(matches!(long, Err(FileError::Building(162_000))), "{long:?}");
     bench.roll();
-    assert_eq!(bench.range(0, span(0, 60 * 3600), 300).columns.iter().map(super::super::range::Column::rows).sum::<u32>(), 216_000);
+    assert_eq!(bench.range(0, span(0, 45 * 3600), 300).columns.iter().map(super::super::range::Column::rows).sum::<u32>(), 162_000);
 }
