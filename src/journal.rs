@@ -63,7 +63,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::measurement::{Row, Series};
 use crate::probe::schedule::Schedule;
 use acknowledged::Acknowledged;
+pub(crate) use beside::Beside;
 pub use dead::requeue;
+pub(crate) use encoding::{put_varint, take_varint};
 pub use error::JournalError;
 use error::failed;
 use inbox::{Inbox, RING, Start};
@@ -71,10 +73,12 @@ pub use letter::{DeadCount, DeadLetter, Round};
 use letters::Counts;
 use receipt::Waiting;
 pub use receipt::{Fate, Fates, Receipt};
+pub(crate) use retention::Steady;
 use shared::{Shared, held};
 use thread::{Done, Engine, Question};
 
 pub mod acknowledged;
+mod beside;
 mod dead;
 mod dictionary;
 mod encoding;
@@ -278,6 +282,11 @@ impl Journal {
             self.change(|inbox, now| inbox.set_aside(found.damaged, now));
         }
         Ok(found.rows)
+    }
+
+    /// Reads beside delivery, for as long as this journal is open.
+    pub(crate) fn beside(&self) -> Beside {
+        Beside::of(Arc::clone(&self.0.shared))
     }
 
     /// What an output has acknowledged; a new one starts at the tip, or `replay` back. Fails while the file was never read.

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use rows::{INTERVAL, Kind, Maker};
 
+mod history;
 mod rows;
 
 /// What a fresh config says.
@@ -61,6 +62,16 @@ enum Command {
     },
     /// Fills a journal with rows of a hundred series, the last of them of a minute ago.
     Fill(Filling),
+    /// Makes the history of a journal from nothing: how long, how large.
+    Roll {
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// How long each range of a chart takes, with nothing cached.
+    Ranges {
+        #[arg(long)]
+        dir: PathBuf,
+    },
     /// Makes a file of each request that an output would send of a journal, in order.
     Bodies {
         #[arg(long)]
@@ -101,6 +112,8 @@ fn main() -> anyhow::Result<()> {
         Command::Encode { rows } => encode(rows, &clock),
         Command::Cap { dir, max_size, receipts } => runtime.block_on(cap(&dir, max_size, receipts, &clock))?,
         Command::Fill(filling) => runtime.block_on(fill(&filling, &clock))?,
+        Command::Roll { dir } => runtime.block_on(history::roll(&dir, &clock))?,
+        Command::Ranges { dir } => runtime.block_on(history::ranges(&dir, &clock))?,
         Command::Bodies { dir, into } => runtime.block_on(bodies(&dir, &into, &clock))?,
         Command::Post { bodies, port, database } => post(&bodies, port, &database, &clock)?,
     };

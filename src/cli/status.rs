@@ -12,6 +12,7 @@ use reqwest::{Method, Response};
 
 use super::OK;
 use crate::config::{self, DEFAULT_PATH, Env};
+use crate::history::HistoryStatus;
 use crate::mesh::agent::standing::AgentStatus;
 use crate::mesh::collector::status::CollectorStatus;
 use crate::status::report::{Journal, Report, Slots};
@@ -102,6 +103,7 @@ fn show(report: &Report) -> String {
         journal.waiting,
         lost(journal)
     ));
+    lines.push(history(&report.history));
     for output in &report.outputs {
         let error = output.last_error.as_ref().map(|why| format!(", failing: {why}")).unwrap_or_default();
         let dead = match output.requeued {
@@ -123,6 +125,14 @@ fn show(report: &Report) -> String {
     lines.push(String::new());
     lines.push(series(&report.series));
     lines.join("\n")
+}
+
+fn history(status: &HistoryStatus) -> String {
+    let failing = status.failing.as_ref().map(|why| format!(", failing: {why}")).unwrap_or_default();
+    format!(
+        "history: {} buckets of {} series, {} bytes, {} rows behind{failing}",
+        status.buckets, status.series, status.bytes, status.behind
+    )
 }
 
 /// The rows that were ever lost, by reason.

@@ -157,7 +157,8 @@ fn open(path: &Path) -> Result<File, JournalError> {
 
 /// Whether nothing of anybody else is in the folder: one that others use, too, is not ours to close.
 fn is_ours_alone(dir: &Path) -> bool {
-    let ours = |name: &OsStr| [FILE, LOCK, "qosd.sock", "mesh.json"].iter().any(|own| name.to_string_lossy().starts_with(own));
+    let ours =
+        |name: &OsStr| [FILE, LOCK, "qosd.sock", "mesh.json", "history.sqlite3"].iter().any(|own| name.to_string_lossy().starts_with(own));
     let foreign =
         dir.read_dir().ok().and_then(|mut entries| entries.find_map(|entry| entry.ok().filter(|entry| !ours(&entry.file_name()))));
     if let Some(entry) = &foreign {

@@ -17,6 +17,8 @@ use super::{JournalError, Position, Stored, failed, schema};
 use crate::clock::Timestamp;
 use crate::measurement::{Row, Series};
 
+mod chosen;
+
 /// Rows read in one transaction.
 const CHUNK: usize = 2_000;
 /// Rows looked at in one transaction when only their times are of interest.

@@ -30,19 +30,19 @@ const STEP_OF_CLOCK: Duration = Duration::from_secs(1);
 /// Whether the wall clock is to be believed. One that jumps a year ahead, and back when somebody notices, must not cost the
 /// history: it has to stand for an hour without having been set, also after a start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Steady {
+pub(crate) struct Steady {
     seen: Moment,
     since: Duration,
 }
 
 impl Steady {
     /// Begins now.
-    pub(super) fn new(now: Moment) -> Self {
+    pub(crate) fn new(now: Moment) -> Self {
         Self { seen: now, since: now.boot }
     }
 
     /// The wall clock's time, once it is to be believed. To be asked every now and then.
-    pub(super) fn trusted(&mut self, now: Moment) -> Option<Timestamp> {
+    pub(crate) fn trusted(&mut self, now: Moment) -> Option<Timestamp> {
         let expected = self.seen.unix.plus(now.boot.saturating_sub(self.seen.boot));
         if expected.since(now.unix).max(now.unix.since(expected)) > STEP_OF_CLOCK {
             self.since = now.boot;

@@ -27,6 +27,10 @@ pub(super) struct Shared {
     pub(super) stats: Mutex<Stats>,
     /// The connection for reading; none until it is needed.
     pub(super) reader: Mutex<Option<Reader>>,
+    /// Another, so that who reads much does not hold up delivery: see [`super::beside`].
+    pub(super) beside: Mutex<Option<Reader>>,
+    /// Which file the writer has open; none while it has none.
+    pub(super) file: Mutex<Option<i64>>,
     /// What the process before left behind, once the file was read.
     pub(super) previous: Mutex<Option<Arc<Previous>>>,
     /// Outputs may be unknown only because what was known of them was damaged.
@@ -54,6 +58,8 @@ impl Shared {
             requeues: watch::Sender::new(0),
             stats: Mutex::default(),
             reader: Mutex::new(None),
+            beside: Mutex::new(None),
+            file: Mutex::new(None),
             previous: Mutex::default(),
             outputs_lost: AtomicBool::new(false),
             readable: watch::Sender::new(false),

@@ -158,8 +158,8 @@ impl Engine {
         }
         let max_size = held(&self.shared.inbox).settings.max_size;
         // No connection of ours may keep the old write-ahead file alive, or lose its locks when the folder is taken anew.
-        let mut reader = held(&self.shared.reader);
-        *reader = None;
+        let (mut reader, mut beside) = (held(&self.shared.reader), held(&self.shared.beside));
+        (*reader, *beside) = (None, None);
         if self.before.is_none() {
             salvage::make_way(&self.shared.folder.place(), self.failing.is_none(), now.unix)?;
         }
@@ -187,6 +187,7 @@ impl Engine {
         }
         // If this one is taken away, too, the rows of the one before are still to be counted.
         self.before = Some(store.now());
+        *held(&self.shared.file) = Some(store.now().id);
         self.store = Some(store);
         Ok(())
     }
@@ -241,6 +242,8 @@ impl Engine {
             tracing::error!(error = reason, waiting = held(&self.shared.inbox).waiting(), "journal takes no rows, they wait in memory");
         }
         *held(&self.shared.reader) = None;
+        *held(&self.shared.beside) = None;
+        *held(&self.shared.file) = None;
         if let Some(store) = self.store.take() {
             store.close_untrusted();
         }

@@ -6,6 +6,7 @@ use super::notices::{Notice, notices};
 use super::shown::{Shown, shown};
 use super::{Answer, Asked, Sight, refusal, words};
 use crate::clock::Timestamp;
+use crate::history::HistoryStatus;
 use crate::mesh::agent::standing::AgentStatus;
 use crate::mesh::collector::status::CollectorStatus;
 use crate::status::report::{self, Report};
@@ -177,11 +178,15 @@ impl Output {
     }
 }
 
-/// Whatever it says of itself, as it says it.
-fn history(history: &serde_json::Value) -> Facts {
-    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let facts = history.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-    facts.map(|(name, value)| fact(&name.replace('_', " "), text(value))).collect()
+fn history(history: &HistoryStatus) -> Facts {
+    let mut facts = vec![
+        fact("series", words::count(history.series)),
+        fact("buckets of 5 minutes", words::count(history.buckets)),
+        fact("size", words::bytes(history.bytes)),
+        fact("rows behind the journal", words::count(history.behind)),
+    ];
+    facts.extend(history.failing.iter().map(|why| fact("failing", why)));
+    facts
 }
 
 fn mesh(agent: &AgentStatus) -> Facts {

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::{ConfigStatus, SeriesStatus};
+use crate::history::HistoryStatus;
 use crate::mesh::agent::standing::AgentStatus;
 use crate::mesh::collector::status::CollectorStatus;
 
@@ -36,9 +37,8 @@ pub struct Report {
     pub journal: Journal,
     /// The outputs.
     pub outputs: Vec<Output>,
-    /// What the history says of itself, as it says it.
-    #[serde(default)]
-    pub history: serde_json::Value,
+    /// The history.
+    pub history: HistoryStatus,
     /// The collector of a mesh, if it is one.
     pub collector: Option<CollectorStatus>,
     /// The agent of a mesh, if it is one.

@@ -1,0 +1,216 @@
+//! Answers what is asked of the history: out of its file, and of the journal for what is not in there yet.
+//!
+//! Rows that the file lacks are put into pieces here, by the very code that writes them: so an answer does not depend on how far
+//! the file has come. While more is lacking than can be looked through at once, short spans come out of the journal alone, and
+//! of long ones it is said that they are not there yet.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+
+use super::catalog::{Catalog, is_shown};
+use super::columns::{self, MOST_ROWS, Plan, plan};
+use super::events::events;
+use super::file::{self, FILE, FileError, Rolled, failed};
+use super::piece::{Piece, Places, is_in, piece_of};
+use super::range::{Range, Span};
+use super::sample::Sample;
+use crate::clock::Timestamp;
+use crate::journal::{Beside, Position, Stored};
+use crate::measurement::Series;
+
+/// Rows that may be lacking in the file: they are looked through for each answer.
+const LACKING: u64 = 20_000;
+/// Places that are looked through where more is lacking.
+const PLACES: u64 = 150_000;
+
+/// Who answers.
+pub(super) struct Look {
+    beside: Beside,
+    open: Option<Open>,
+}
+
+/// The file, open for reading.
+struct Open {
+    conn: Connection,
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+    edition: Option<i64>,
+    catalog: Catalog,
+}
+
+/// What the file has of a series in a span.
+#[derive(Default)]
+struct Kept {
+    rolled: Rolled,
+    pieces: BTreeMap<i64, Piece>,
+    places: BTreeMap<i64, Places>,
+}
+
+impl Look {
+    /// Nothing is open yet.
+    pub(super) fn new(beside: Beside) -> Self {
+        Self { beside, open: None }
+    }
+
+    /// What is known of a series in a span.
+    pub(super) fn range(&mut self, series: &Series, span: Span, columns: usize) -> Result<Range, FileError> {
+        let answer = self.answer(series, span, columns);
+        if answer.as_ref().is_err_and(FileError::is_damage) {
+            self.open = None;
+        }
+        answer
+    }
+
+    /// Every series as which rows are shown.
+    pub(super) fn series(&mut self) -> Result<Vec<Series>, FileError> {
+        let rolled = self.kept(None, Span { from: Timestamp::default(), to: Timestamp::default() })?.rolled;
+        let catalog = self.open.as_ref().map(|open| &open.catalog);
+        let mut new: HashSet<Series> = HashSet::new();
+        self.back(rolled.position, Timestamp::from_nanos(i64::MIN), LACKING, &mut |series| {
+            if is_shown(series) && !new.contains(series) {
+                new.insert(series.clone());
+            }
+            false
+        })?;
+        let mut catalog = catalog.cloned().unwrap_or_default();
+        let (ping, own): (Vec<_>, Vec<_>) = new.iter().partition(|series| series.measurement() == crate::mesh::collector::rows::PING);
+        // Those that tell their family first.
+        for series in own.into_iter().chain(ping) {
+            catalog.place(series, false);
+        }
+        let names: BTreeSet<Series> = catalog.names().map(|(_, series)| series.clone()).collect();
+        Ok(names.into_iter().collect())
+    }
+
+    fn answer(&mut self, series: &Series, span: Span, columns: usize) -> Result<Range, FileError> {
+        let mut kept = self.kept(Some(series), span)?;
+        let lacking = self.lacking(series, span, kept.rolled)?;
+        let lacking: Vec<Sample> = lacking.iter().filter_map(|stored| Sample::of(&stored.row)).collect();
+        for sample in &lacking {
+            if let Some(piece) = piece_of(sample.time).filter(|piece| is_near(span, *piece)) {
+                kept.pieces.entry(piece).or_default().add(std::slice::from_ref(sample));
+            }
+        }
+        let plan = plan(span, rows_in(span, &kept.pieces), columns);
+        let rows = if let Plan::Buckets(_) = plan { None } else { self.rows(span, &kept, lacking)? };
+        let (single, (step, columns)) = match (plan, rows) {
+            (Plan::Single, Some(rows)) => (true, columns::single(&rows)),
+            (Plan::Rows(width), Some(rows)) => (false, (width, columns::of_rows(span, &rows, width))),
+            (Plan::Buckets(count), _) => (false, columns::of_buckets(span, &kept.pieces, count)),
+            (_, None) => (false, columns::of_buckets(span, &kept.pieces, 1)),
+        };
+        Ok(Range { span, step, single, columns, events: events(span, &kept.pieces, step) })
+    }
+
+    /// What the file has; nothing if there is none of this journal yet.
+    fn kept(&mut self, series: Option<&Series>, span: Span) -> Result<Kept, FileError> {
+        let journal = self.beside.file()?;
+        let path = self.beside.folder()?.join(FILE);
+        self.open.take_if(|open| open.path != path || open.identity != file::identity(&path));
+        if self.open.is_none() {
+            let identity = file::identity(&path);
+            if identity.is_none() {
+                return Ok(Kept::default());
+            }
+            // Not made yet, or being thrown away: whoever writes it sees that, too.
+            let Ok(conn) = file::reader(&path) else { return Ok(Kept::default()) };
+            self.open = Some(Open { conn, path, identity, edition: None, catalog: Catalog::default() });
+        }
+        let Some(open) = &mut self.open else { return Ok(Kept::default()) };
+        let _look = open.conn.unchecked_transaction().map_err(failed("reading the file"))?;
+        let rolled = file::rolled(&open.conn)?;
+        if rolled.journal != journal {
+            return Ok(Kept::default());
+        }
+        if open.edition != Some(rolled.edition) {
+            open.catalog = file::catalog(&open.conn)?;
+            open.edition = Some(rolled.edition);
+        }
+        let mut kept = Kept { rolled, ..Kept::default() };
+        let Some(number) = series.and_then(|series| open.catalog.number(series)) else { return Ok(kept) };
+        let range = (piece_of(span.from).unwrap_or(0), piece_of(span.to).unwrap_or(0));
+        kept.pieces = file::pieces(&open.conn, number, range)?;
+        if rows_in(span, &kept.pieces) <= MOST_ROWS {
+            kept.places = file::places(&open.conn, number, range)?;
+        }
+        Ok(kept)
+    }
+
+    /// The rows of a series that the file lacks: all, or those from the start of the span on.
+    fn lacking(&mut self, series: &Series, span: Span, rolled: Rolled) -> Result<Vec<Stored>, FileError> {
+        let catalog = self.open.as_ref().map(|open| &open.catalog);
+        let none = Catalog::default();
+        let mut wanted = |row: &Series| catalog.unwrap_or(&none).shows(row, series);
+        let tip = self.beside.tip();
+        let behind = tip.0.saturating_sub(rolled.position.0);
+        if behind > LACKING {
+            let (mut places, is_all) = self.back(rolled.position, span.from, PLACES, &mut wanted)?;
+            if !is_all || places.len() as u64 > LACKING {
+                return Err(FileError::Building(behind));
+            }
+            places.reverse();
+            return Ok(self.beside.at(&places)?.0);
+        }
+        let (mut rows, mut after) = (Vec::new(), rolled.position);
+        while after < tip {
+            let (found, end) = self.beside.next((after, tip), &mut wanted)?;
+            rows.extend(found);
+            after = end;
+        }
+        Ok(rows)
+    }
+
+    /// Looks back through at most so many places, down to a position. Says which of them are wanted, the last first, and whether
+    /// these are all that there are from that time on.
+    fn back(
+        &self,
+        down_to: Position,
+        since: Timestamp,
+        most: u64,
+        wanted: &mut dyn FnMut(&Series) -> bool,
+    ) -> Result<(Vec<Position>, bool), FileError> {
+        let tip = self.beside.tip();
+        let (mut found, mut before) = (Vec::new(), Position(tip.0.saturating_add(1)));
+        while before > down_to && tip.0.saturating_sub(before.0) < most {
+            let (more, next) = self.beside.back(before, since, wanted)?;
+            found.extend(more.into_iter().filter(|position| *position > down_to));
+            match next {
+                Some(next) => before = next,
+                None => return Ok((found, true)),
+            }
+        }
+        Ok((found, before <= down_to))
+    }
+
+    /// Every row of a span, in order; none if some are not in the journal any more.
+    fn rows(&self, span: Span, kept: &Kept, lacking: Vec<Sample>) -> Result<Option<Vec<Sample>>, FileError> {
+        let buckets = kept.places.iter().flat_map(|(piece, places)| places.0.iter().map(move |(bucket, places)| (*piece, *bucket, places)));
+        let wanted = buckets.filter(|(piece, bucket, _)| is_in(span, *piece, *bucket)).flat_map(|(.., places)| places);
+        let mut positions: Vec<Position> = wanted.copied().collect();
+        positions.sort_unstable();
+        let (rows, is_whole) = self.beside.at(&positions)?;
+        if !is_whole {
+            return Ok(None);
+        }
+        let mut samples: Vec<Sample> = rows.iter().filter_map(|stored| Sample::of(&stored.row)).chain(lacking).collect();
+        samples.retain(|sample| span.from <= sample.time && sample.time < span.to);
+        // Where a better row took the place of another, it came later.
+        samples.reverse();
+        samples.sort_by_key(|sample| sample.time);
+        samples.dedup_by_key(|sample| sample.time);
+        Ok(Some(samples))
+    }
+}
+
+/// Whether a piece has a part in a span.
+fn is_near(span: Span, piece: i64) -> bool {
+    piece >= piece_of(span.from).unwrap_or(0) && piece <= piece_of(span.to).unwrap_or(0)
+}
+
+/// How many rows are in the buckets of a span.
+fn rows_in(span: Span, pieces: &BTreeMap<i64, Piece>) -> u64 {
+    let buckets = pieces.iter().flat_map(|(piece, known)| known.buckets.iter().map(move |(number, bucket)| (*piece, *number, bucket)));
+    buckets.filter(|(piece, number, _)| is_in(span, *piece, *number)).map(|(.., bucket)| bucket.rows()).sum()
+}

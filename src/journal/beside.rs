@@ -1,0 +1,103 @@
+//! Reads the journal beside delivery, for who reads much of it and makes something else of it.
+//!
+//! It has a connection of its own, which is closed whenever the writer opens the file anew, and sees only the file that the
+//! writer has open: positions in any other may be about to change. Each look is a short transaction.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::reader::Reader;
+use super::salvage::sound;
+use super::shared::{Shared, held};
+use super::{JournalError, Position, Settings, Stored};
+use crate::clock::Timestamp;
+use crate::measurement::Series;
+
+/// Rows looked at in one go.
+const CHUNK: usize = 2_000;
+
+/// A handle that keeps no journal open: once that is closed, nothing is found any more.
+#[derive(Clone)]
+pub(crate) struct Beside(Arc<Shared>);
+
+impl Beside {
+    pub(super) fn of(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// The position of the last durable row.
+    pub(crate) fn tip(&self) -> Position {
+        *self.0.tip.borrow()
+    }
+
+    /// The settings that are in force.
+    pub(crate) fn settings(&self) -> Settings {
+        held(&self.0.inbox).settings.clone()
+    }
+
+    /// The journal's folder, if it is there and ours.
+    pub(crate) fn folder(&self) -> Result<PathBuf, JournalError> {
+        let folder = &self.0.folder;
+        let file = folder.file().filter(|_| folder.is_in_place()).ok_or_else(|| self.0.failing())?;
+        Ok(file.parent().ok_or(JournalError::Gone)?.to_owned())
+    }
+
+    /// Which file it is: a number that is drawn once. Positions of different files have nothing to do with each other.
+    pub(crate) fn file(&self) -> Result<i64, JournalError> {
+        held(&self.0.file).ok_or_else(|| self.0.failing())
+    }
+
+    /// The next rows of the series that are wanted, and up to where that is all: not far, so that it is to be asked again.
+    pub(crate) fn next(
+        &self,
+        (after, upto): (Position, Position),
+        wanted: &mut dyn FnMut(&Series) -> bool,
+    ) -> Result<(Vec<Stored>, Position), JournalError> {
+        self.ask(|reader| reader.chosen((after, upto), CHUNK, wanted))
+    }
+
+    /// The positions of rows of the series that are wanted before one, from a time on, the last first, and where to go on.
+    pub(crate) fn back(
+        &self,
+        before: Position,
+        since: Timestamp,
+        wanted: &mut dyn FnMut(&Series) -> bool,
+    ) -> Result<(Vec<Position>, Option<Position>), JournalError> {
+        let (found, next) = self.ask(|reader| reader.chosen_before(before, since, wanted))?;
+        Ok((found.into_iter().map(|position| Position(position as u64)).collect(), next))
+    }
+
+    /// The rows at these positions, and whether all of them are there still.
+    pub(crate) fn at(&self, positions: &[Position]) -> Result<(Vec<Stored>, bool), JournalError> {
+        let (mut rows, mut is_whole) = (Vec::with_capacity(positions.len()), true);
+        for chunk in positions.chunks(CHUNK) {
+            let chunk: Vec<i64> = chunk.iter().map(|position| position.0 as i64).collect();
+            let (found, whole) = self.ask(|reader| reader.all_at(&chunk))?;
+            rows.extend(found);
+            is_whole &= whole;
+        }
+        Ok((rows, is_whole))
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&mut Reader) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        let mut slot = held(&self.0.beside);
+        let mut reader = match slot.take() {
+            Some(reader) => reader,
+            None => self.open()?,
+        };
+        let answer = question(&mut reader);
+        match &answer {
+            Ok(_) => *slot = Some(reader),
+            // As after any other look that meets it: the writer looks closer.
+            Err(error) if sound::is_damage(error) => held(&self.0.inbox).suspect(self.0.clock.now().mono),
+            Err(_) => {}
+        }
+        answer
+    }
+
+    fn open(&self) -> Result<Reader, JournalError> {
+        let wanted = self.file()?;
+        let reader = Reader::open(&self.0.folder.file().ok_or(JournalError::Gone)?)?;
+        if reader.id()? == Some(wanted) { Ok(reader) } else { Err(JournalError::Gone) }
+    }
+}
