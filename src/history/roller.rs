@@ -19,7 +19,7 @@ use crate::journal::{Beside, Position, Steady};
 use crate::settings::explain;
 
 /// How often it is looked how far the journal is.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
 /// Rows that are added at once.
 pub(super) const BATCH: u64 = 4_000;
 /// Fewer rows wait this long: each batch writes a page of every series.
