@@ -125,7 +125,7 @@ impl Look {
     fn lacking(&self, series: &Series, span: Span, rolled: Rolled) -> Result<Vec<Stored>, FileError> {
         let catalog = &self.known.catalog;
         let mut wanted = |row: &Series| catalog.shows(row, series);
-        let tip = self.beside.tip();
+        let tip = self.beside.tip()?;
         let behind = tip.0.saturating_sub(rolled.position.0);
         if behind > LACKING {
             let (mut places, is_all) = self.back(rolled.position, span.from, PLACES, &mut wanted)?;
@@ -153,7 +153,7 @@ impl Look {
         most: u64,
         wanted: &mut dyn FnMut(&Series) -> bool,
     ) -> Result<(Vec<Position>, bool), FileError> {
-        let tip = self.beside.tip();
+        let tip = self.beside.tip()?;
         let (mut found, mut before) = (Vec::new(), Position(tip.0.saturating_add(1)));
         while before > down_to && tip.0.saturating_sub(before.0) < most {
             let (more, next) = self.beside.back(before, since, wanted)?;
