@@ -82,8 +82,9 @@ pub struct Parts {
     clock: Clock,
     config: Mutex<Config>,
     config_status: Mutex<ConfigStatus>,
-    journal: Journal,
+    // Before the journal, as it ends before that.
     history: History,
+    journal: Journal,
     ledgers: Vec<(&'static str, Arc<Mutex<Ledger>>)>,
     outlet: Outlet,
     intake: Intake,

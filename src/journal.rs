@@ -286,7 +286,7 @@ impl Journal {
 
     /// Reads beside delivery, for as long as this journal is open.
     pub(crate) fn beside(&self) -> Beside {
-        Beside::of(Arc::clone(&self.0.shared))
+        Beside::of(&self.0.shared)
     }
 
     /// What an output has acknowledged; a new one starts at the tip, or `replay` back. Fails while the file was never read.

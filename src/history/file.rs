@@ -191,8 +191,10 @@ fn prepare(conn: &Connection, is_new: bool) -> rusqlite::Result<()> {
 fn make(conn: &mut Connection, journal: i64) -> rusqlite::Result<()> {
     let tx = conn.transaction()?;
     tx.execute_batch(TABLES)?;
-    let own = Rolled { journal, ..Rolled::default() }.checksum();
-    tx.execute("INSERT INTO rolled VALUES (1, ?1, 0, 0, 0, 0, 0, 0, ?2)", [journal, i64::from(own)])?;
+    // Another file, even one with the same number on disk, has other editions.
+    let rolled = Rolled { journal, edition: i64::from(rand::random::<u32>()) << 24, ..Rolled::default() };
+    let sql = "INSERT INTO rolled VALUES (1, ?1, 0, 0, 0, 0, 0, ?2, ?3)";
+    tx.execute(sql, [journal, rolled.edition, i64::from(rolled.checksum())])?;
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()
 }

@@ -5,9 +5,6 @@
 //! of long ones it is said that they are not there yet.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::PathBuf;
-
-use rusqlite::Connection;
 
 use super::catalog::{Catalog, is_shown};
 use super::columns::{self, MOST_ROWS, Plan, plan};
@@ -25,18 +22,17 @@ const LACKING: u64 = 20_000;
 /// Places that are looked through where more is lacking.
 const PLACES: u64 = 150_000;
 
-/// Who answers.
+/// Who answers. Between two questions no file is open, so that none is in anybody's way.
 pub(super) struct Look {
     beside: Beside,
-    open: Option<Open>,
+    known: Known,
 }
 
-/// The file, open for reading.
-struct Open {
-    conn: Connection,
-    path: PathBuf,
+/// The series of the file, as it was looked at last.
+#[derive(Default)]
+struct Known {
     identity: Option<(u64, u64)>,
-    edition: Option<i64>,
+    edition: i64,
     catalog: Catalog,
 }
 
@@ -49,24 +45,14 @@ struct Kept {
 }
 
 impl Look {
-    /// Nothing is open yet.
+    /// Nothing is known yet.
     pub(super) fn new(beside: Beside) -> Self {
-        Self { beside, open: None }
-    }
-
-    /// What is known of a series in a span.
-    pub(super) fn range(&mut self, series: &Series, span: Span, columns: usize) -> Result<Range, FileError> {
-        let answer = self.answer(series, span, columns);
-        if answer.as_ref().is_err_and(FileError::is_damage) {
-            self.open = None;
-        }
-        answer
+        Self { beside, known: Known::default() }
     }
 
     /// Every series as which rows are shown.
     pub(super) fn series(&mut self) -> Result<Vec<Series>, FileError> {
         let rolled = self.kept(None, Span { from: Timestamp::default(), to: Timestamp::default() })?.rolled;
-        let catalog = self.open.as_ref().map(|open| &open.catalog);
         let mut new: HashSet<Series> = HashSet::new();
         self.back(rolled.position, Timestamp::from_nanos(i64::MIN), LACKING, &mut |series| {
             if is_shown(series) && !new.contains(series) {
@@ -74,7 +60,7 @@ impl Look {
             }
             false
         })?;
-        let mut catalog = catalog.cloned().unwrap_or_default();
+        let mut catalog = self.known.catalog.clone();
         let (ping, own): (Vec<_>, Vec<_>) = new.iter().partition(|series| series.measurement() == crate::mesh::collector::rows::PING);
         // Those that tell their family first.
         for series in own.into_iter().chain(ping) {
@@ -84,7 +70,8 @@ impl Look {
         Ok(names.into_iter().collect())
     }
 
-    fn answer(&mut self, series: &Series, span: Span, columns: usize) -> Result<Range, FileError> {
+    /// What is known of a series in a span.
+    pub(super) fn range(&mut self, series: &Series, span: Span, columns: usize) -> Result<Range, FileError> {
         let mut kept = self.kept(Some(series), span)?;
         let lacking = self.lacking(series, span, kept.rolled)?;
         let lacking: Vec<Sample> = lacking.iter().filter_map(|stored| Sample::of(&stored.row)).collect();
@@ -108,42 +95,37 @@ impl Look {
     fn kept(&mut self, series: Option<&Series>, span: Span) -> Result<Kept, FileError> {
         let journal = self.beside.file()?;
         let path = self.beside.folder()?.join(FILE);
-        self.open.take_if(|open| open.path != path || open.identity != file::identity(&path));
-        if self.open.is_none() {
-            let identity = file::identity(&path);
-            if identity.is_none() {
-                return Ok(Kept::default());
-            }
+        let identity = file::identity(&path);
+        let conn = identity.and_then(|_| file::reader(&path).ok());
+        let Some(conn) = conn else {
             // Not made yet, or being thrown away: whoever writes it sees that, too.
-            let Ok(conn) = file::reader(&path) else { return Ok(Kept::default()) };
-            self.open = Some(Open { conn, path, identity, edition: None, catalog: Catalog::default() });
-        }
-        let Some(open) = &mut self.open else { return Ok(Kept::default()) };
-        let _look = open.conn.unchecked_transaction().map_err(failed("reading the file"))?;
-        let rolled = file::rolled(&open.conn)?;
+            self.known = Known::default();
+            return Ok(Kept::default());
+        };
+        let _look = conn.unchecked_transaction().map_err(failed("reading the file"))?;
+        let rolled = file::rolled(&conn)?;
         if rolled.journal != journal {
+            self.known = Known::default();
             return Ok(Kept::default());
         }
-        if open.edition != Some(rolled.edition) {
-            open.catalog = file::catalog(&open.conn)?;
-            open.edition = Some(rolled.edition);
+        if (self.known.identity, self.known.edition) != (identity, rolled.edition) {
+            self.known = Known { identity, edition: rolled.edition, catalog: file::catalog(&conn)? };
         }
         let mut kept = Kept { rolled, ..Kept::default() };
-        let Some(number) = series.and_then(|series| open.catalog.number(series)) else { return Ok(kept) };
+        let Some(number) = series.and_then(|series| self.known.catalog.number(series)) else { return Ok(kept) };
         let range = (piece_of(span.from).unwrap_or(0), piece_of(span.to).unwrap_or(0));
-        kept.pieces = file::pieces(&open.conn, number, range)?;
+        kept.pieces = file::pieces(&conn, number, range)?;
         if rows_in(span, &kept.pieces) <= MOST_ROWS {
-            kept.places = file::places(&open.conn, number, range)?;
+            kept.places = file::places(&conn, number, range)?;
         }
         Ok(kept)
     }
 
     /// The rows of a series that the file lacks: all, or those from the start of the span on.
-    fn lacking(&mut self, series: &Series, span: Span, rolled: Rolled) -> Result<Vec<Stored>, FileError> {
-        let catalog = self.open.as_ref().map(|open| &open.catalog);
-        let none = Catalog::default();
-        let mut wanted = |row: &Series| catalog.unwrap_or(&none).shows(row, series);
-        let tip = self.beside.tip();
+    fn lacking(&self, series: &Series, span: Span, rolled: Rolled) -> Result<Vec<Stored>, FileError> {
+        let catalog = &self.known.catalog;
+        let mut wanted = |row: &Series| catalog.shows(row, series);
+        let tip = self.beside.tip()?;
         let behind = tip.0.saturating_sub(rolled.position.0);
         if behind > LACKING {
             let (mut places, is_all) = self.back(rolled.position, span.from, PLACES, &mut wanted)?;
@@ -171,7 +153,7 @@ impl Look {
         most: u64,
         wanted: &mut dyn FnMut(&Series) -> bool,
     ) -> Result<(Vec<Position>, bool), FileError> {
-        let tip = self.beside.tip();
+        let tip = self.beside.tip()?;
         let (mut found, mut before) = (Vec::new(), Position(tip.0.saturating_add(1)));
         while before > down_to && tip.0.saturating_sub(before.0) < most {
             let (more, next) = self.beside.back(before, since, wanted)?;

@@ -19,7 +19,7 @@ use crate::journal::{Beside, Position, Steady};
 use crate::settings::explain;
 
 /// How often it is looked how far the journal is.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
 /// Rows that are added at once.
 pub(super) const BATCH: u64 = 4_000;
 /// Fewer rows wait this long: each batch writes a page of every series.
@@ -105,7 +105,7 @@ impl Roller {
         has_room(&folder)?;
         self.open(&folder.join(FILE))?;
         let Some(store) = &mut self.store else { return Ok(false) };
-        let tip = self.beside.tip();
+        let tip = self.beside.tip()?;
         let behind = tip.0.saturating_sub(store.rolled().position.0);
         let waited = self.added.is_none_or(|added| now.mono.saturating_sub(added) >= WAIT);
         if behind >= BATCH || (behind > 0 && waited) {
@@ -113,7 +113,7 @@ impl Roller {
             store.add(&rows, upto)?;
             self.added = Some(now.mono);
         }
-        let settings = self.beside.settings();
+        let settings = self.beside.settings()?;
         if store.bytes()?.0 > settings.max_size / SHARE
             && let Some(oldest) = store.oldest()?
         {
@@ -133,7 +133,7 @@ impl Roller {
     fn tell(&self) -> Result<bool, FileError> {
         let Some(store) = &self.store else { return Ok(false) };
         let (rolled, bytes, series) = (store.rolled(), store.bytes()?.1, store.series() as u64);
-        let behind = self.beside.tip().0.saturating_sub(rolled.position.0);
+        let behind = self.beside.tip()?.0.saturating_sub(rolled.position.0);
         self.shared.change(|status| {
             (status.bytes, status.series, status.buckets) = (bytes, series, rolled.buckets);
             (status.rows, status.behind) = (rolled.rows, behind);
@@ -176,7 +176,7 @@ impl Roller {
     /// last commits to a power cut gives their positions to other rows.
     fn is_same(&self, store: &Store) -> Result<bool, FileError> {
         let rolled = store.rolled();
-        if rolled.position > self.beside.tip() {
+        if rolled.position > self.beside.tip()? {
             return Ok(false);
         }
         let (rows, _) = self.beside.at(&[rolled.last])?;

@@ -4,7 +4,7 @@
 //! writer has open: positions in any other may be about to change. Each look is a short transaction.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::reader::Reader;
 use super::salvage::sound;
@@ -18,33 +18,35 @@ const CHUNK: usize = 2_000;
 
 /// A handle that keeps no journal open: once that is closed, nothing is found any more.
 #[derive(Clone)]
-pub(crate) struct Beside(Arc<Shared>);
+pub(crate) struct Beside(Weak<Shared>);
 
 impl Beside {
-    pub(super) fn of(shared: Arc<Shared>) -> Self {
-        Self(shared)
+    pub(super) fn of(shared: &Arc<Shared>) -> Self {
+        Self(Arc::downgrade(shared))
     }
 
     /// The position of the last durable row.
-    pub(crate) fn tip(&self) -> Position {
-        *self.0.tip.borrow()
+    pub(crate) fn tip(&self) -> Result<Position, JournalError> {
+        Ok(*self.shared()?.tip.borrow())
     }
 
     /// The settings that are in force.
-    pub(crate) fn settings(&self) -> Settings {
-        held(&self.0.inbox).settings.clone()
+    pub(crate) fn settings(&self) -> Result<Settings, JournalError> {
+        Ok(held(&self.shared()?.inbox).settings.clone())
     }
 
     /// The journal's folder, if it is there and ours.
     pub(crate) fn folder(&self) -> Result<PathBuf, JournalError> {
-        let folder = &self.0.folder;
-        let file = folder.file().filter(|_| folder.is_in_place()).ok_or_else(|| self.0.failing())?;
+        let shared = self.shared()?;
+        let file = shared.folder.file().filter(|_| shared.folder.is_in_place()).ok_or_else(|| shared.failing())?;
         Ok(file.parent().ok_or(JournalError::Gone)?.to_owned())
     }
 
     /// Which file it is: a number that is drawn once. Positions of different files have nothing to do with each other.
     pub(crate) fn file(&self) -> Result<i64, JournalError> {
-        held(&self.0.file).ok_or_else(|| self.0.failing())
+        let shared = self.shared()?;
+        let file = *held(&shared.file);
+        file.ok_or_else(|| shared.failing())
     }
 
     /// The next rows of the series that are wanted, and up to where that is all: not far, so that it is to be asked again.
@@ -80,24 +82,30 @@ impl Beside {
     }
 
     fn ask<T>(&self, question: impl FnOnce(&mut Reader) -> Result<T, JournalError>) -> Result<T, JournalError> {
-        let mut slot = held(&self.0.beside);
+        let shared = self.shared()?;
+        let mut slot = held(&shared.beside);
         let mut reader = match slot.take() {
             Some(reader) => reader,
-            None => self.open()?,
+            None => open(&shared)?,
         };
         let answer = question(&mut reader);
         match &answer {
             Ok(_) => *slot = Some(reader),
             // As after any other look that meets it: the writer looks closer.
-            Err(error) if sound::is_damage(error) => held(&self.0.inbox).suspect(self.0.clock.now().mono),
+            Err(error) if sound::is_damage(error) => held(&shared.inbox).suspect(shared.clock.now().mono),
             Err(_) => {}
         }
         answer
     }
 
-    fn open(&self) -> Result<Reader, JournalError> {
-        let wanted = self.file()?;
-        let reader = Reader::open(&self.0.folder.file().ok_or(JournalError::Gone)?)?;
-        if reader.id()? == Some(wanted) { Ok(reader) } else { Err(JournalError::Gone) }
+    fn shared(&self) -> Result<Arc<Shared>, JournalError> {
+        self.0.upgrade().ok_or(JournalError::Stopped)
     }
+}
+
+fn open(shared: &Shared) -> Result<Reader, JournalError> {
+    let file = *held(&shared.file);
+    let wanted = file.ok_or_else(|| shared.failing())?;
+    let reader = Reader::open(&shared.folder.file().ok_or(JournalError::Gone)?)?;
+    if reader.id()? == Some(wanted) { Ok(reader) } else { Err(JournalError::Gone) }
 }
