@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use qosd::clock::Timestamp;
 
 use crate::daemon::{Daemon, Home, run};
 use crate::service::assert_soon;
@@ -221,4 +222,22 @@ fn a_log_that_is_read_again_has_every_line_that_waited() {
     for line in ["qosd starts", "qosd is ready", "qosd stops", "journal closed"] {
         assert!(log.contains(line), "{line}: {log}");
     }
+}
+
+/// (W4)
+#[test]
+fn after_a_restart_the_last_row_of_before_is_known_until_there_is_a_new_one() {
+    let probe =
+        |interval: &str| format!("[ping.a]\ntargets = [\"127.0.0.1\"]\ninterval = \"{interval}\"\ncount = 1\ntimeout = \"200ms\"\n");
+    let home = Home::new(&probe("1s"));
+    let daemon = home.start();
+    daemon.until(|| home.rows().len() >= 2);
+    daemon.stop();
+    let last = Timestamp::from_nanos(home.rows().last().unwrap().1).to_string();
+
+    // The next slot is far away.
+    home.replace(&probe("24h"));
+    let daemon = home.start();
+    daemon.until(|| daemon.status()["series"][0]["time"] == last.as_str());
+    assert!(daemon.status()["series"][0]["age_s"].as_f64().unwrap() > 0.0);
 }

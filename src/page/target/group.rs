@@ -86,7 +86,8 @@ impl Group {
 
 fn figures(mark: &str, series: &Series, range: &Range, query: &Query) -> Vec<Figure> {
     let tag = |key| series.tag(key).unwrap_or_default();
-    let name = format!("{} {}", tag("target"), label(series));
+    // A chart is as fit to be seen as the page around it.
+    let name = shown(&format!("{} {}", tag("target"), label(series))).to_string();
     let address = |chart: &chart::Chart, ending| query.chart(&link::chart(series, ending), chart.field, tag("family"), tag("source"));
     let figure = |one: &chart::Chart| Figure {
         id: format!("chart-{}{mark}", one.field),
