@@ -24,6 +24,7 @@ use crate::probe::load::Load;
 use crate::probe::{AnyKind, EngineSource, Finding, Shared, Skip};
 use crate::resolve::Resolver;
 use crate::responder::{self, Responder, ResponderParts};
+use crate::status::pairs::Pairs;
 use crate::status::{Board, ConfigStatus};
 use crate::supervisor::actor::{Notice, View};
 use crate::supervisor::child::{Child, Placement};
@@ -81,6 +82,7 @@ pub struct Parts {
     outlet: Outlet,
     intake: Intake,
     board: Board,
+    pairs: Pairs,
     statuses: Statuses,
     view: View,
     engines: Vec<(&'static str, Arc<dyn EngineSource>)>,
@@ -108,6 +110,7 @@ impl Parts {
         let (outlet, intake) = queue(QUEUE);
         let started = clock.now();
         let board = Board::default();
+        let pairs = Pairs::default();
         let desk = halves::desk(&options, &config, clock.clone());
         // With the list on disk slots go on from the first moment, whether the collector is there or not.
         let listed = desk.follow(config.mesh.as_ref()).unwrap_or_default();
@@ -120,7 +123,7 @@ impl Parts {
             iperf3_server: watch::Sender::new(config.iperf3_server.clone()),
             responder: watch::Sender::new(config.responder.clone()),
             collector: watch::Sender::new(config.collector.clone()),
-            surface: halves::surface(&journal, &board, &clock),
+            surface: halves::surface(&journal, (&board, &pairs), &clock),
             config: Mutex::new(config),
             ledgers: options.kinds.iter().map(|kind| (kind.name(), Arc::default())).collect(),
             options,
@@ -129,6 +132,7 @@ impl Parts {
             outlet,
             intake,
             board,
+            pairs,
             statuses: Statuses::default(),
             view: View::default(),
             engines,
@@ -140,13 +144,17 @@ impl Parts {
     /// The actors: the writer, one for each kind, the server for the tests of others, the responder, and the agent of a mesh.
     fn children(&self, resolver: &Resolver, probe_policy: Policy) -> Vec<Child> {
         let (outlet, board) = (self.outlet.clone(), self.board.clone());
+        let pairs = self.pairs.clone();
         let sink: RowSink = Arc::new(move |row| outlet.send(row));
         let writer = WriterParts {
             intake: self.intake.clone(),
             journal: self.journal.clone(),
             outputs: self.outputs.subscribe(),
             statuses: self.statuses.clone(),
-            observe: Arc::new(move |row| board.observe(row)),
+            observe: Arc::new(move |row| {
+                board.observe(row);
+                pairs.observe(row, None);
+            }),
             clock: self.clock.clone(),
             random: Arc::new(rand::random),
         };

@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::measurement::{QOS_METRICS, Row, Series, Value};
 use crate::probe::{ERROR, Outcome, RESULT, Skip};
 
+pub mod pairs;
 pub mod server;
 
 /// The last row of every series that is scheduled. Clones share it.

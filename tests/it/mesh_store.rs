@@ -50,7 +50,7 @@ fn names(names: &[&str]) -> Vec<String> {
 fn open(dir: &Path, listed: &[String], clock: &Clock, mode: Mode) -> Collector {
     let settings = journal::Settings { flush: Duration::from_millis(250), max_size: 1 << 30, max_age: Duration::from_hours(720) };
     let journal = Journal::open(&dir.join("journal"), settings, clock.clone(), mode).unwrap();
-    let store = Store::new(journal.clone(), clock.clone(), Arc::new(|_| {}));
+    let store = Store::new(journal.clone(), clock.clone(), Arc::new(|_, _| {}));
     store.configure(config(dir, listed, "10s").collector.as_ref());
     Collector { store, journal }
 }
