@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use super::{Answer, Asked, Sight, Subject};
 use crate::history::range::{Range, Spread};
 use axis::{Axis, spell};
-use plot::{HEIGHT, LEFT, Painted, Plot, RIGHT};
+use cells::{Cell, cells};
+use legend::{Key, place};
+use plot::{LEFT, Painted, Plot, RIGHT, Size};
 use shapes::Shape;
 use sheet::{Sheet, UNITS};
 use text::{escaped, mark, plain};
@@ -19,6 +21,7 @@ mod axis;
 mod cells;
 mod csv;
 mod layers;
+mod legend;
 mod palette;
 mod plot;
 mod scale;
@@ -34,6 +37,10 @@ mod words;
 
 /// How wide a chart in a page is, in pixels of its own; it is shown as wide as there is place.
 pub const WIDTH: i32 = 800;
+/// About how far apart the marks of the axis of time are, in pixels.
+const MARK: f64 = 76.0;
+/// The least width of a column, as a share of the axis.
+const LEAST: f64 = 0.002;
 /// The longest title.
 const LONGEST_TITLE: usize = 100;
 
@@ -154,20 +161,34 @@ fn sized(chart: &Chart, name: &str, range: &Range, width: i32) -> Drawn {
     let id = format!("{}-{}", chart.field, mark(&format!("{name}\n{:?}", range.span)));
     let hatch = format!("hatch-{id}");
     let mut body = String::new();
-    let sheet = Sheet { out: &mut body, size: ((width * UNITS) as u32, (HEIGHT * UNITS) as u32), hatch: &hatch };
+    let time = Axis::time(range.span, plot_width(width) as f64, MARK);
+    let cells = cells(range, time.end * LEAST);
+    let keys = keys(chart, range, &cells);
+    let legend = place(&keys, width);
+    let size = Size::with(width, &legend);
+    let sheet = Sheet { out: &mut body, size: ((width * UNITS) as u32, (size.height * UNITS) as u32), hatch: &hatch };
+    let values = Axis::values(shapes::top(chart.shape(), chart.field, &range.columns), 4);
     // The sheet is memory: nothing can fail there.
-    let _ = paint(sheet, chart, &title, range, width);
+    let _ = Plot::new(sheet, size, (&title, &legend), (time, values)).and_then(|plot| paint(plot, chart, range, &cells));
+    let height = size.height;
     let (from, to) = (range.span.from.nanos() as f64 / 1e9, range.span.to.nanos() as f64 / 1e9);
     let (left, right) = (LEFT, width - RIGHT);
     let defined = if body.contains("url(#") { pattern(&hatch) } else { String::new() };
     let (title, described) = (escaped(&title), escaped(&words));
     let svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"plot\" viewBox=\"0 0 {width} {HEIGHT}\" role=\"img\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"plot\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
          aria-labelledby=\"title-{id}\" aria-describedby=\"desc-{id}\" font-family=\"sans-serif\" data-from=\"{from}\" data-to=\"{to}\" \
          data-left=\"{left}\" data-right=\"{right}\"><title id=\"title-{id}\">{title}</title><desc id=\"desc-{id}\">{described}</desc>\
          {defined}{body}</svg>"
     );
     Drawn { svg, words }
+}
+
+fn keys(chart: &Chart, range: &Range, cells: &[Cell<'_>]) -> Vec<Key> {
+    let mut keys = if has_data(chart, range) { shapes::keys(chart.shape(), chart.field, cells) } else { Vec::new() };
+    let has_loss = matches!(chart.shape(), Shape::Smoke(_) | Shape::Loss) && !keys.is_empty();
+    keys.extend(layers::keys(cells, &range.events, has_loss));
+    keys
 }
 
 /// What an area is filled with in which nothing was measured.
@@ -179,24 +200,16 @@ fn pattern(id: &str) -> String {
     )
 }
 
-fn paint(sheet: Sheet<'_>, chart: &Chart, title: &str, range: &Range, width: i32) -> Painted {
-    let shape = chart.shape();
-    let time = Axis::time(range.span, plot_width(width) as f64, 76.0);
-    let values = Axis::values(shapes::top(shape, chart.field, &range.columns), 4);
-    let mut plot = Plot::new(sheet, width, title, (time, values))?;
-    let cells = cells::cells(range, plot.pixels(1.5));
-    layers::behind(&plot, &cells)?;
+fn paint(mut plot: Plot<'_>, chart: &Chart, range: &Range, cells: &[Cell<'_>]) -> Painted {
+    layers::behind(&plot, cells)?;
     plot.grid(&spell(range.span), chart.unit)?;
     if has_data(chart, range) {
-        shapes::draw(&plot, shape, chart.field, &cells)?;
+        shapes::draw(&plot, chart.shape(), chart.field, cells)?;
     } else {
         plot.middle(format!("no row of this time has {}", chart.field))?;
     }
-    layers::strip(&plot, &cells)?;
-    layers::events(&plot, range.span, &range.events)?;
-    let mut keys = shapes::keys(shape, chart.field, &cells);
-    keys.extend(layers::keys(&cells, &range.events));
-    plot.legend(&keys)
+    layers::strip(&plot, cells)?;
+    layers::events(&plot, range.span, &range.events)
 }
 
 /// A line of the last values, for a row of the overview: an `svg` element without axes. None = no value in that slot.

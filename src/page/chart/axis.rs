@@ -92,7 +92,8 @@ pub(super) fn spell(span: Span) -> String {
     if from == to {
         return format!("{} – {} UTC", span.from, span.to).replace('T', " ").replace('Z', "");
     }
-    format!("{from} – {to} UTC")
+    let same_day = from.get(..10) == to.get(..10);
+    format!("{from} – {} UTC", if same_day { to.get(11..).unwrap_or_default() } else { &to })
 }
 
 /// From one time to another, in seconds; before it, less than nothing.

@@ -4,14 +4,17 @@ use plotters::style::RGBColor;
 
 use super::axis::seconds;
 use super::cells::{Cell, Says, count, stretches};
+use super::legend::Key;
 use super::palette::{EVENT, GAP, LOADED, LOSS_HIGH, of_loss};
-use super::plot::{Key, Painted, Plot};
+use super::plot::{Painted, Plot};
 use crate::history::range::{Column, Event, Span};
 
 /// How high the strip at the foot of the plot is, as a share of it.
-const STRIP: f64 = 0.035;
-/// Events nearer than this, in pixels, share a sign.
-const TOGETHER: f64 = 22.0;
+const STRIP: f64 = 0.036;
+/// The same, in tenths of a pixel.
+const STRIP_TENTHS: i32 = 58;
+/// Events nearer than this share of the axis share a sign.
+const TOGETHER: f64 = 0.03;
 
 /// What lies behind all else: times with a throughput test, and times of which nothing is known because nothing was measured.
 pub(super) fn behind(plot: &Plot<'_>, cells: &[Cell<'_>]) -> Painted {
@@ -27,7 +30,9 @@ pub(super) fn behind(plot: &Plot<'_>, cells: &[Cell<'_>]) -> Painted {
 /// The strip at the foot: where runs failed altogether, in the colour of how many; else where some were not measured.
 pub(super) fn strip(plot: &Plot<'_>, cells: &[Cell<'_>]) -> Painted {
     for (from, to, colour) in stretches(cells, at_the_foot) {
-        plot.span((from, to), (0.0, STRIP), colour)?;
+        // A line, as an area of some of these colours is hatched, which nobody sees in a strip.
+        let middle = plot.top * STRIP / 2.0;
+        plot.line(vec![(from, middle), (to, middle)], colour, STRIP_TENTHS)?;
     }
     Ok(())
 }
@@ -52,7 +57,7 @@ pub(super) fn events(plot: &Plot<'_>, span: Span, events: &[Event]) -> Painted {
     for (event, number) in events.iter().zip(1..) {
         let time = seconds(span.from, event.time).clamp(0.0, plot.end);
         plot.line(vec![(time, 0.0), (time, plot.top)], EVENT, 10)?;
-        match signs.last_mut().filter(|(first, ..)| time - *first < plot.pixels(TOGETHER)) {
+        match signs.last_mut().filter(|(first, ..)| time - *first < plot.end * TOGETHER) {
             Some((_, _, last)) => *last = number,
             None => signs.push((time, number, number)),
         }
@@ -64,10 +69,13 @@ pub(super) fn events(plot: &Plot<'_>, span: Span, events: &[Event]) -> Painted {
     Ok(())
 }
 
-/// What the legend has to say of these layers, as far as there is any of them.
-pub(super) fn keys(cells: &[Cell<'_>], events: &[Event]) -> Vec<Key> {
+/// What the legend has to say of these layers, as far as there is any of them. `has_loss`: that it tells the colours of loss.
+pub(super) fn keys(cells: &[Cell<'_>], events: &[Event], has_loss: bool) -> Vec<Key> {
     let any = |is: &dyn Fn(&Column) -> bool| cells.iter().any(|cell| is(cell.column));
     let mut keys = Vec::new();
+    if !has_loss && any(&|column| count(column, Says::Failed) > 0) {
+        keys.push((LOSS_HIGH, "failed"));
+    }
     if any(&is_blank) || any(&|column| at_the_foot(column) == Some(GAP)) {
         keys.push((GAP, "not measured"));
     }

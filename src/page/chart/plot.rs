@@ -12,21 +12,27 @@ use plotters_backend::FontStyle;
 use plotters_backend::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
+use super::legend::{Placed, TO_WORDS};
 use super::palette::{BACKGROUND, GRID, TEXT};
 use super::sheet::{Sheet, UNITS};
+use super::text::plain;
 
 /// From the left edge to the plot, in pixels.
 pub(super) const LEFT: i32 = 56;
 /// From the plot to the right edge.
 pub(super) const RIGHT: i32 = 24;
-/// How high a chart is.
-pub(super) const HEIGHT: i32 = 264;
+/// How high a chart is whose legend has one line.
+const HEIGHT: i32 = 264;
 const TOP: i32 = 40;
 const BELOW: i32 = 42;
 const LEGEND: i32 = 22;
 const SMALL: i32 = 12;
-/// About how wide a character of the small size is.
-const CHARACTER: f64 = 6.3;
+/// From one line of the legend to the next.
+const LEGEND_LINE: i32 = 18;
+/// From the edge to the name of the axis of values.
+const EDGE: i32 = 4;
+/// About how wide a character of the title is.
+const CHARACTER: i32 = 8;
 
 /// What goes wrong while drawing: nothing, as the sheet is memory.
 pub(super) type Painted = Result<(), DrawingAreaErrorKind<Infallible>>;
@@ -35,37 +41,51 @@ pub(super) type Painted = Result<(), DrawingAreaErrorKind<Infallible>>;
 pub(super) struct Plot<'a> {
     root: DrawingArea<Sheet<'a>, Shift>,
     chart: ChartContext<'a, Sheet<'a>, Cartesian2d<Axis, Axis>>,
-    width: i32,
     /// Where the axis of values ends.
     pub(super) top: f64,
     /// Where the axis of time ends.
     pub(super) end: f64,
 }
 
-/// What a legend says of a colour.
-pub(super) type Key = (RGBColor, &'static str);
+/// How large a chart is, in pixels.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    pub(super) width: i32,
+    pub(super) height: i32,
+}
+
+impl Size {
+    /// Of this width, with place for a legend.
+    pub(super) fn with(width: i32, legend: &[Placed]) -> Self {
+        let more = legend.last().map_or(0, |last| last.line);
+        Self { width, height: HEIGHT + more * LEGEND_LINE }
+    }
+}
 
 impl<'a> Plot<'a> {
-    /// A sheet of so many pixels, with a title, still without its grid.
+    /// A sheet with its title and its legend, still without its grid.
     pub(super) fn new(
         sheet: Sheet<'a>,
-        width: i32,
-        title: &str,
+        size: Size,
+        (title, legend): (&str, &[Placed]),
         (time, values): (Axis, Axis),
     ) -> Result<Self, DrawingAreaErrorKind<Infallible>> {
         let root = sheet.into_drawing_area();
-        root.draw(&Rectangle::new([(0, 0), (width * UNITS, HEIGHT * UNITS)], BACKGROUND.filled()))?;
+        root.draw(&Rectangle::new([(0, 0), (size.width * UNITS, size.height * UNITS)], BACKGROUND.filled()))?;
         let bold = ("sans-serif", 13 * UNITS, FontStyle::Bold).into_font().color(&TEXT).pos(Pos::new(HPos::Left, VPos::Center));
-        root.draw(&Text::new(title.to_owned(), (LEFT * UNITS, 16 * UNITS), bold))?;
+        root.draw(&Text::new(plain(title, ((size.width - LEFT) / CHARACTER).unsigned_abs() as usize), (LEFT * UNITS, 16 * UNITS), bold))?;
         let (top, end) = (values.end, time.end);
         let chart = ChartBuilder::on(&root)
             .margin_top(TOP * UNITS)
             .margin_right(RIGHT * UNITS)
-            .margin_bottom(LEGEND * UNITS)
+            .margin_bottom((size.height - HEIGHT + LEGEND) * UNITS)
+            .margin_left(EDGE * UNITS)
             .x_label_area_size(BELOW * UNITS)
-            .y_label_area_size(LEFT * UNITS)
+            .y_label_area_size((LEFT - EDGE) * UNITS)
             .build_cartesian_2d(time, values)?;
-        Ok(Self { root, chart, width, top, end })
+        let plot = Self { root, chart, top, end };
+        plot.legend(legend)?;
+        Ok(plot)
     }
 
     /// Grid, axes and their descriptions.
@@ -125,24 +145,14 @@ impl<'a> Plot<'a> {
         self.root.draw(&Polygon::new(corners, TEXT.filled()))
     }
 
-    /// What the colours mean, in one line below all else; what has no place any more is left out.
-    pub(super) fn legend(&self, keys: &[Key]) -> Painted {
-        let (mut x, y) = (LEFT * UNITS, (HEIGHT - LEGEND / 2) * UNITS);
-        for (colour, word) in keys {
-            let wide = 16 * UNITS + (word.chars().count() as f64 * CHARACTER * f64::from(UNITS)) as i32;
-            if x + wide > self.width * UNITS {
-                break;
-            }
+    /// What the colours mean, below all else.
+    fn legend(&self, legend: &[Placed]) -> Painted {
+        for Placed { key: (colour, word), x, line } in legend {
+            let (x, y) = (x * UNITS, (HEIGHT - LEGEND / 2 + line * LEGEND_LINE) * UNITS);
             self.root.draw(&Rectangle::new([(x, y - 5 * UNITS), (x + 10 * UNITS, y + 5 * UNITS)], colour.filled()))?;
-            self.root.draw(&Text::new(*word, (x + 14 * UNITS, y), small().pos(Pos::new(HPos::Left, VPos::Center))))?;
-            x += wide + 8 * UNITS;
+            self.root.draw(&Text::new(*word, (x + TO_WORDS * UNITS, y), small().pos(Pos::new(HPos::Left, VPos::Center))))?;
         }
         Ok(())
-    }
-
-    /// So many pixels of the plot, in seconds.
-    pub(super) fn pixels(&self, pixels: f64) -> f64 {
-        self.end * pixels / f64::from((self.width - LEFT - RIGHT).max(1))
     }
 }
 

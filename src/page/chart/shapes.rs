@@ -3,8 +3,9 @@
 use plotters::style::RGBColor;
 
 use super::cells::{Cell, pieces, steps, stretches};
+use super::legend::Key;
 use super::palette::{BAND, CONNECT, DNS, FIRST_BYTE, LITTLE, LOSS_HIGH, LOSS_LOW, LOSS_MID, MEDIAN, SHADE, TEXT, TLS, TRANSFER, of_loss};
-use super::plot::{Key, Painted, Plot};
+use super::plot::{Painted, Plot};
 use super::scale;
 use crate::history::range::{Column, Spread};
 
@@ -26,6 +27,10 @@ pub(super) const PHASES: [&str; 5] = ["http_dns_ms", "http_connect_ms", "http_tl
 const PHASE_KEYS: [Key; 5] = [(DNS, "DNS"), (CONNECT, "connect"), (TLS, "TLS"), (FIRST_BYTE, "first byte"), (TRANSFER, "transfer")];
 /// The colours of lines beside the first.
 const OTHERS: [RGBColor; 2] = [TLS, CONNECT];
+/// The most columns whose sums have an edge.
+const EDGED: usize = 200;
+/// The least length of a line of loss, as a share of the axis.
+const WIDE: f64 = 0.004;
 /// A loss that is there can be seen, in per cent.
 const LEAST: f64 = 1.5;
 
@@ -73,18 +78,15 @@ pub(super) fn keys(shape: Shape, field: &str, cells: &[Cell<'_>]) -> Vec<Key> {
     let has = |field: &str| cells.iter().any(|cell| cell.column.figure(field).is_some());
     let spread = [(SHADE, "10–90 %"), (BAND, "min–max")];
     match shape {
-        Shape::Smoke(_) => [(MEDIAN, "median, no loss"), (LOSS_LOW, "≤ 5 %"), (LOSS_MID, "≤ 25 %"), (LOSS_HIGH, "more")]
-            .into_iter()
-            .chain(spread)
-            .collect(),
-        Shape::Loss => vec![(MEDIAN, "none"), (LOSS_LOW, "≤ 5 %"), (LOSS_MID, "≤ 25 %"), (LOSS_HIGH, "more")],
+        Shape::Smoke(_) => {
+            [(MEDIAN, "median"), (LOSS_LOW, "loss ≤ 5 %"), (LOSS_MID, "≤ 25 %"), (LOSS_HIGH, "more")].into_iter().chain(spread).collect()
+        }
+        Shape::Loss => vec![(MEDIAN, "no loss"), (LOSS_LOW, "≤ 5 %"), (LOSS_MID, "≤ 25 %"), (LOSS_HIGH, "more")],
         Shape::Lines(others) => {
             let others = others.iter().zip(OTHERS).filter(|(other, _)| has(other)).map(|(other, colour)| (colour, name(other)));
             std::iter::once((MEDIAN, name(field))).chain(others).chain(spread).collect()
         }
-        Shape::Phases => {
-            PHASES.iter().zip(PHASE_KEYS).filter(|(phase, _)| has(phase)).map(|(_, key)| key).chain([(LOSS_HIGH, "failed")]).collect()
-        }
+        Shape::Phases => PHASES.iter().zip(PHASE_KEYS).filter(|(phase, _)| has(phase)).map(|(_, key)| key).collect(),
     }
 }
 
@@ -119,10 +121,20 @@ fn median(plot: &Plot<'_>, field: &str, cells: &[Cell<'_>], colour: impl Fn(&Col
         plot.line(steps(&piece, |(median, _)| *median), thin, 6)?;
         for stretch in piece.chunk_by(|(.., (_, before)), (.., (_, colour))| before == colour) {
             let colour = stretch.first().map_or(MEDIAN, |(.., (_, colour))| *colour);
-            plot.line(steps(stretch, |(median, _)| *median), colour, 16)?;
+            let points = steps(stretch, |(median, _)| *median);
+            if loss_tells(colour) { plot.line(wide(points, plot.end * WIDE), colour, 30)? } else { plot.line(points, colour, 14)? }
         }
     }
     Ok(())
+}
+
+/// The same line, at least so long: loss in one column of many is to be seen.
+fn wide(mut points: Vec<(f64, f64)>, least: f64) -> Vec<(f64, f64)> {
+    if let [first, .., last] = points.as_mut_slice() {
+        let more = (least - (last.0 - first.0)).max(0.0) / 2.0;
+        (first.0, last.0) = (first.0 - more, last.0 + more);
+    }
+    points
 }
 
 /// Whether a colour tells of loss, and not of which line this is.
@@ -175,7 +187,9 @@ fn phases(plot: &Plot<'_>, field: &str, cells: &[Cell<'_>]) -> Painted {
             }
         }
     }
-    for piece in pieces(cells, |column| column.figure(field).map(|spread| spread.mean)) {
+    // Of very many columns the edges alone would be seen.
+    let edged = if cells.len() <= EDGED { cells } else { &[] };
+    for piece in pieces(edged, |column| column.figure(field).map(|spread| spread.mean)) {
         plot.line(steps(&piece, |mean| *mean), TEXT, 8)?;
     }
     Ok(())
