@@ -4,6 +4,8 @@
 //! bad one way only is seen. Packets that were lost, a host that says nothing, and a pair that nobody heard of yet are words
 //! of their own.
 
+use std::fmt::Write;
+
 use askama::Template;
 
 use super::{Answer, Asked, Sight};
@@ -167,7 +169,8 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Memory takes whatever is written.
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

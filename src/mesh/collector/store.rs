@@ -181,9 +181,9 @@ impl Store {
     pub fn status(&self) -> Option<CollectorStatus> {
         let now = self.clock.now().unix;
         let state = self.state();
-        let (list, interval) = state.configured.as_ref()?;
+        let (listed, interval) = state.configured.as_ref()?;
         let mut protos: HashMap<&Name, Vec<Proto>> = HashMap::new();
-        for peer in &list.probes {
+        for peer in &listed.probes {
             protos.entry(&peer.name).or_default().push(peer.proto);
         }
         let source = |name: &Name| {

@@ -30,7 +30,7 @@ impl Axis {
         let step = factor * 10f64.powf(power);
         let count = (top / step * 0.999_999).ceil().clamp(1.0, 20.0) as u32;
         let decimals = (-power).max(0.0) as usize + usize::from(factor.to_bits() == 2.5f64.to_bits() && power <= 0.0);
-        let label = |value: f64| if step >= 1e6 || step < 1e-4 { format!("{value:.1e}") } else { format!("{value:.decimals$}") };
+        let label = |value: f64| if (1e-4..1e6).contains(&step) { format!("{value:.decimals$}") } else { format!("{value:.1e}") };
         let mark = |n: u32| (f64::from(n) * step, if n == 0 { "0".to_owned() } else { label(f64::from(n) * step) });
         Self { end: f64::from(count) * step, marks: (0..=count).map(mark).collect() }
     }
@@ -171,19 +171,12 @@ mod tests {
         for (from, to, expected) in [
             ("2026-01-31T12:07:00Z", "2026-01-31T13:07:00Z", vec!["12:10", "12:20", "12:30", "12:40", "12:50", "13:00"]),
             ("2026-01-30T18:00:00Z", "2026-01-31T06:00:00Z", vec!["18:00", "21:00", "01-31", "03:00", "06:00"]),
-            ("2026-01-01T00:00:00Z", "2026-01-31T00:00:00Z", vec!["01-01", "01-06", "01-11", "01-16", "01-21", "01-26", "01-31"]),
+            ("2026-01-01T00:00:00Z", "2026-01-31T00:00:00Z", vec!["01-02", "01-07", "01-12", "01-17", "01-22", "01-27"]),
             ("2026-01-31T12:00:00Z", "2026-01-31T12:00:04Z", vec!["12:00:00", "12:00:01", "12:00:02", "12:00:03", "12:00:04"]),
             ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00.004Z", vec!["00:00.000", "00:00.001", "00:00.002", "00:00.003", "00:00.004"]),
         ] {
             let axis = Axis::time(Span { from: time(from), to: time(to) }, 720.0, 100.0);
-            assert_eq!(labels(&axis).len(), axis.marks.len());
-            let told = labels(&axis);
-            // Days are counted from the epoch, so the first of a month need not be a mark.
-            if expected[0] == "01-01" {
-                assert!(told.len() >= 5 && told.iter().all(|label| label.starts_with("0")), "{told:?}");
-            } else {
-                assert_eq!(told, expected);
-            }
+            assert_eq!(labels(&axis), expected);
         }
     }
 

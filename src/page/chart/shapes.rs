@@ -155,7 +155,7 @@ fn cuts(plot: &Plot<'_>, field: &str, cells: &[Cell<'_>], high: impl Fn(&Spread)
 
 fn loss(plot: &Plot<'_>, field: &str, cells: &[Cell<'_>]) -> Painted {
     let picked = |column: &Column| column.figure(field).map(|spread| spread.mean);
-    for (from, to, _) in stretches(cells, |column| picked(column).map(|_| ())) {
+    for (from, to, ()) in stretches(cells, |column| picked(column).map(|_| ())) {
         plot.line(vec![(from, 0.0), (to, 0.0)], MEDIAN, 20)?;
     }
     for piece in pieces(cells, |column| picked(column).filter(|mean| *mean > 0.0)) {

@@ -22,7 +22,7 @@ pub(crate) fn spread(value: f64) -> Spread {
 pub(crate) fn column(second: u64, rtt: &[f64]) -> Column {
     let figures = rtt.iter().map(|rtt| ("ping_avg_ms", spread(*rtt))).collect();
     let outcome = if rtt.is_empty() { Outcome::Timeout } else { Outcome::Ok };
-    Column { start: at(second), width: Duration::from_secs(60), outcomes: vec![(outcome, 1)], loaded: 0, figures }
+    Column { start: at(second), width: Duration::from_mins(1), outcomes: vec![(outcome, 1)], loaded: 0, figures }
 }
 
 /// So many seconds from noon on, with a slot every so many seconds.

@@ -1,5 +1,6 @@
 //! What a chart shows, in sentences: for who does not see it, and for who wants to know it exactly. Pure.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use super::Chart;
@@ -91,7 +92,8 @@ fn failures(range: &Range) -> String {
         let rows: u64 = reasons.iter().map(|(_, rows)| rows).sum();
         if rows > 0 {
             let by: Vec<_> = reasons.iter().map(|(outcome, rows)| format!("{rows} {}", spoken(*outcome))).collect();
-            told.push_str(&format!(" {rows} {begin} ({}).", by.join(", ")));
+            // Memory takes whatever is written.
+            let _ = write!(told, " {rows} {begin} ({}).", by.join(", "));
         }
     }
     told
@@ -130,7 +132,8 @@ fn span(length: Duration) -> String {
 fn events(events: &[Event]) -> String {
     let mut told = String::new();
     for (event, number) in events.iter().zip(1..).take(MOST_EVENTS) {
-        told.push_str(&format!(" Event {number}, {} UTC: {}.", second(event.time), happened(&event.what)));
+        // Memory takes whatever is written.
+        let _ = write!(told, " Event {number}, {} UTC: {}.", second(event.time), happened(&event.what));
     }
     match events.len().saturating_sub(MOST_EVENTS) {
         0 => told,

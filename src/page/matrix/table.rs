@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write;
 
 use super::cell::Cell;
 use super::listed::Listed;
@@ -115,7 +116,8 @@ pub(super) fn words(table: &Table, view: View) -> String {
         ("never", "never heard of"),
     ] {
         if count(class) > 0 {
-            told.push_str(&format!(", {} {words}", count(class)));
+            // Memory takes whatever is written.
+            let _ = write!(told, ", {} {words}", count(class));
         }
     }
     told.push('.');
@@ -125,7 +127,7 @@ pub(super) fn words(table: &Table, view: View) -> String {
     let columns = table.targets.iter().enumerate().map(|(index, name)| (name.as_str(), column(index)));
     told.push_str(&worst("column", "from", columns, view.show));
     if table.left_out > 0 {
-        told.push_str(&format!(" {} rows or columns have no place here.", table.left_out));
+        let _ = write!(told, " {} rows or columns have no place here.", table.left_out);
     }
     told
 }

@@ -145,10 +145,7 @@ fn what_cannot_be_asked_is_refused_with_what_can() {
 fn a_mesh_of_a_hundred_has_a_cell_for_each_pair() {
     let names: Vec<String> = (0..100).map(|n| format!("p{n}-ixpqos")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let one = |source: &&str| {
-        let pairs = names.iter().map(|target| named(source, target, Outcome::Ok, Some(0.0), Some(1.5))).collect::<Vec<_>>();
-        pairs
-    };
+    let one = |source: &&str| names.iter().map(|target| named(source, target, Outcome::Ok, Some(0.0), Some(1.5))).collect::<Vec<_>>();
     let pairs: Vec<_> = names.iter().flat_map(one).collect();
     let html = shown(&mesh(&names), &pairs, View { sort: Sort::Worst, ..LOSS });
     assert_eq!(html.matches("<td class=\"ok\">").count(), 9900);
