@@ -1,4 +1,4 @@
-//! Charts: from a range of columns to SVG, to CSV, and to words for who does not see it. Pure but for `answer`.
+//! Charts: from a range of columns to SVG, to CSV, and to words for who does not see it. Pure but for `address`.
 //!
 //! The same range gives the same bytes. Whatever is in it, there is a chart: a figure that cannot be drawn is left out, a text
 //! of others is text. What was measured, what was lost, what was not measured and what is not known look different.

@@ -10,6 +10,7 @@ use askama::Template;
 
 use super::{Answer, Asked, Sight};
 use crate::mesh::list::Proto;
+use crate::status::pairs::MOST;
 use listed::listed;
 use table::{Table, View, spoken, table, words};
 
@@ -78,7 +79,12 @@ pub fn page(sight: &Sight, asked: &Asked) -> Answer {
         Err(why) => return Answer::refused(400, &why),
     };
     let table = table(&listed, &pairs, view, sight.clock.now().unix);
-    rendered(&Page::inside(table, view, listed.whole))
+    let mut page = Page::inside(table, view, listed.whole);
+    let unplaced = sight.pairs.unplaced();
+    if unplaced > 0 {
+        let _ = write!(page.words, " {unplaced} results of pairs beyond {MOST} are not shown.");
+    }
+    rendered(&page)
 }
 
 fn rendered(page: &Page) -> Answer {
