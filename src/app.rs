@@ -26,6 +26,7 @@ use crate::probe::load::Load;
 use crate::probe::{AnyKind, EngineSource, Finding, Shared, Skip};
 use crate::resolve::Resolver;
 use crate::responder::{self, Responder, ResponderParts};
+use crate::status::pairs::Pairs;
 use crate::status::{Board, ConfigStatus};
 use crate::supervisor::actor::{Notice, View};
 use crate::supervisor::child::{Child, Placement};
@@ -89,6 +90,7 @@ pub struct Parts {
     outlet: Outlet,
     intake: Intake,
     board: Board,
+    pairs: Pairs,
     statuses: Statuses,
     view: View,
     engines: Vec<(&'static str, Arc<dyn EngineSource>)>,
@@ -118,6 +120,7 @@ impl Parts {
         let (outlet, intake) = queue(QUEUE);
         let started = clock.now();
         let board = Board::default();
+        let pairs = Pairs::default();
         let desk = halves::desk(&options, &config, clock.clone());
         // With the list on disk slots go on from the first moment, whether the collector is there or not.
         let listed = desk.follow(config.mesh.as_ref()).unwrap_or_default();
@@ -132,7 +135,7 @@ impl Parts {
             lateness: Mutex::default(),
             responder: watch::Sender::new(config.responder.clone()),
             collector: watch::Sender::new(config.collector.clone()),
-            surface: halves::surface(&journal, &board, &clock),
+            surface: halves::surface(&journal, (&board, &pairs), &clock),
             config: Mutex::new(config),
             ledgers: options.kinds.iter().map(|kind| (kind.name(), Arc::default())).collect(),
             options,
@@ -142,6 +145,7 @@ impl Parts {
             outlet,
             intake,
             board,
+            pairs,
             statuses: Statuses::default(),
             view: View::default(),
             engines,
@@ -154,13 +158,17 @@ impl Parts {
     /// halves of a mesh, and the page.
     fn children(&self, resolver: &Resolver, probe_policy: Policy, press: &Press) -> Vec<Child> {
         let (outlet, board) = (self.outlet.clone(), self.board.clone());
+        let pairs = self.pairs.clone();
         let sink: RowSink = Arc::new(move |row| outlet.send(row));
         let writer = WriterParts {
             intake: self.intake.clone(),
             journal: self.journal.clone(),
             outputs: self.outputs.subscribe(),
             statuses: self.statuses.clone(),
-            observe: Arc::new(move |row| board.observe(row)),
+            observe: Arc::new(move |row| {
+                board.observe(row);
+                pairs.observe(row, None);
+            }),
             clock: self.clock.clone(),
             random: Arc::new(rand::random),
         };

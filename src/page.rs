@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::clock::Clock;
 use crate::history::History;
 use crate::status::Board;
+use crate::status::pairs::Pairs;
 use crate::status::server::Report;
 pub use actor::{Web, WebParts};
 pub use press::Press;
@@ -48,6 +49,8 @@ pub struct Sight {
     pub report: Report,
     /// The last row of every series.
     pub board: Board,
+    /// The last result of every pair of a mesh.
+    pub pairs: Pairs,
     /// What was measured before.
     pub history: History,
 }

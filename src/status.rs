@@ -9,6 +9,7 @@ pub use board::{Board, SeriesStatus};
 pub mod board;
 pub mod health;
 pub mod known;
+pub mod pairs;
 pub mod recall;
 pub mod recent;
 pub mod report;

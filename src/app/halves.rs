@@ -6,15 +6,21 @@ use super::Options;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::journal::Journal;
+use crate::measurement::Row;
 use crate::mesh::agent::actor::Desk;
 use crate::mesh::agent::{here, output, plan};
 use crate::mesh::collector::{Store, Surface};
 use crate::status::Board;
+use crate::status::pairs::Pairs;
 
-/// The collector, as its callers see it. What it stores goes to the board like all rows.
-pub(super) fn surface(journal: &Journal, board: &Board, clock: &Clock) -> Arc<Surface> {
-    let board = board.clone();
-    let store = Store::new(journal.clone(), clock.clone(), Arc::new(move |row| board.observe(row)));
+/// The collector, as its callers see it. What it stores goes to the board like all rows, and to the pairs.
+pub(super) fn surface(journal: &Journal, (board, pairs): (&Board, &Pairs), clock: &Clock) -> Arc<Surface> {
+    let (board, pairs) = (board.clone(), pairs.clone());
+    let observe = Arc::new(move |row: &Row, proto| {
+        board.observe(row);
+        pairs.observe(row, Some(proto));
+    });
+    let store = Store::new(journal.clone(), clock.clone(), observe);
     Arc::new(Surface::new(Arc::new(store), clock.clone()))
 }
 

@@ -19,7 +19,13 @@ impl Parts {
 
     /// What there is to be seen.
     pub(super) fn sight(self: &Arc<Self>) -> Sight {
-        Sight { clock: self.clock.clone(), report: self.reporter(), board: self.board.clone(), history: self.history.clone() }
+        Sight {
+            clock: self.clock.clone(),
+            report: self.reporter(),
+            board: self.board.clone(),
+            pairs: self.pairs.clone(),
+            history: self.history.clone(),
+        }
     }
 
     /// Makes the pages: one for all who serve them.

@@ -213,7 +213,8 @@ mod tests {
 
     #[test]
     fn of_many_sources_those_that_a_person_has_to_look_at_are_shown() {
-        let source = |n: usize| SourceStatus { name: format!("p{n}"), age_s: (n > 0).then_some(61.5), results: 999, absent: 0 };
+        let source =
+            |n: usize| SourceStatus { name: format!("p{n}"), protos: Vec::new(), age_s: (n > 0).then_some(61.5), results: 999, absent: 0 };
         let status = CollectorStatus {
             probes: 1000,
             interval_s: 300.0,

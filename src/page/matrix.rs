@@ -1,8 +1,183 @@
-//! The matrix of a mesh: loss or latency from everyone to everyone.
+//! The matrix of a mesh: loss or latency from everyone to everyone. On a collector the whole mesh, on an agent its own row.
+//!
+//! In each cell stands what the row found of the column, and smaller, what the column found of the row: so a path that is
+//! bad one way only is seen. Packets that were lost, a host that says nothing, and a pair that nobody heard of yet are words
+//! of their own.
+
+use std::fmt::Write;
+
+use askama::Template;
 
 use super::{Answer, Asked, Sight};
+use crate::mesh::list::Proto;
+use crate::status::pairs::MOST;
+use listed::listed;
+use table::{Table, View, spoken, table, words};
+
+mod cell;
+mod listed;
+mod table;
+#[cfg(test)]
+mod tests;
+
+/// Which figure is shown: `?show=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Show {
+    /// Per cent of the packets.
+    Loss,
+    /// The mean round-trip time in milliseconds.
+    Latency,
+}
+
+/// In which order: `?sort=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Name,
+    Worst,
+}
+
+/// A choice of a view.
+struct Choice {
+    query: String,
+    words: &'static str,
+    chosen: bool,
+}
+
+#[derive(Template)]
+#[template(path = "matrix.html")]
+struct Page {
+    /// Whether this host is in a mesh at all.
+    member: bool,
+    whole: bool,
+    words: String,
+    caption: String,
+    choices: Vec<Choice>,
+    targets: Vec<String>,
+    rows: Vec<Line>,
+}
+
+struct Line {
+    name: String,
+    cells: Vec<Shown>,
+}
+
+struct Shown {
+    class: &'static str,
+    href: String,
+    text: String,
+    back: String,
+}
 
 /// The page.
-pub fn page(_sight: &Sight, _asked: &Asked) -> Answer {
-    Answer::html(String::new())
+pub fn page(sight: &Sight, asked: &Asked) -> Answer {
+    let (report, scheduled) = ((sight.report)(), sight.board.scheduled());
+    let Some(listed) = listed(&report, &scheduled) else { return rendered(&Page::outside()) };
+    let pairs = sight.pairs.all();
+    let has = |proto| listed.targets.values().any(|protos| protos.contains(&proto)) || pairs.iter().any(|named| named.proto == proto);
+    let view = match view(asked, if has(Proto::V4) || !has(Proto::V6) { Proto::V4 } else { Proto::V6 }) {
+        Ok(view) => view,
+        Err(why) => return Answer::refused(400, &why),
+    };
+    let table = table(&listed, &pairs, view, sight.clock.now().unix);
+    let mut page = Page::inside(table, view, listed.whole);
+    let unplaced = sight.pairs.unplaced();
+    if unplaced > 0 {
+        let _ = write!(page.words, " {unplaced} results of pairs beyond {MOST} are not shown.");
+    }
+    rendered(&page)
+}
+
+fn rendered(page: &Page) -> Answer {
+    match page.render() {
+        Ok(html) => Answer::html(html),
+        Err(error) => Answer::refused(500, &error.to_string()),
+    }
+}
+
+/// What was asked for, or the sentence that says what is wrong with it.
+fn view(asked: &Asked, proto: Proto) -> Result<View, String> {
+    let one = |key: &str, known: &[&str]| match asked.get(key) {
+        None => Ok(0),
+        Some(text) => {
+            known.iter().position(|known| *known == text).ok_or_else(|| format!("{key} is {text:?}, expected one of {}", known.join(", ")))
+        }
+    };
+    let show = if one("show", &["loss", "latency"])? == 0 { Show::Loss } else { Show::Latency };
+    let sort = if one("sort", &["name", "worst"])? == 0 { Sort::Name } else { Sort::Worst };
+    let chosen = one("family", &["ipv4", "ipv6"])?;
+    let proto = asked.get("family").map_or(proto, |_| if chosen == 0 { Proto::V4 } else { Proto::V6 });
+    Ok(View { show, sort, proto })
+}
+
+impl Page {
+    /// Of a host that is in no mesh.
+    fn outside() -> Self {
+        Self {
+            member: false,
+            whole: false,
+            words: String::new(),
+            caption: String::new(),
+            choices: Vec::new(),
+            targets: Vec::new(),
+            rows: Vec::new(),
+        }
+    }
+
+    fn inside(table: Table, view: View, whole: bool) -> Self {
+        let words = words(&table, view);
+        let figure = if view.show == Show::Loss { "Packet loss" } else { "Mean round-trip time in milliseconds" };
+        let caption = format!("{figure} over {}, from the row to the column; in small letters the way back.", spoken(view.proto));
+        let names: Vec<String> = table.targets.iter().map(|name| encoded(name)).collect();
+        let family = view.proto.family();
+        let line = |(name, cells): (String, Vec<(cell::Cell, cell::Cell)>)| {
+            let source = encoded(&name);
+            let shown = |((there, back), target): ((cell::Cell, cell::Cell), &String)| Shown {
+                class: there.class(),
+                href: match there {
+                    cell::Cell::Seen { .. } => format!("/probe/ping/mesh/{target}?source={source}&family={family}"),
+                    cell::Cell::Itself | cell::Cell::Unlisted | cell::Cell::Never => String::new(),
+                },
+                text: there.text(view.show),
+                back: match back {
+                    cell::Cell::Seen { .. } => back.text(view.show),
+                    cell::Cell::Itself | cell::Cell::Unlisted | cell::Cell::Never => String::new(),
+                },
+            };
+            Line { cells: cells.into_iter().zip(&names).map(shown).collect(), name }
+        };
+        let rows = table.rows.into_iter().map(line).collect();
+        Self { member: true, whole, words, caption, choices: choices(view), targets: table.targets, rows }
+    }
+}
+
+/// The other views, each as a link that keeps the rest.
+fn choices(view: View) -> Vec<Choice> {
+    let query = |view: View| {
+        let show = if view.show == Show::Loss { "loss" } else { "latency" };
+        let sort = if view.sort == Sort::Name { "name" } else { "worst" };
+        format!("?show={show}&family={}&sort={sort}", view.proto.family())
+    };
+    let choice = |other: View, words| Choice { query: query(other), words, chosen: other == view };
+    vec![
+        choice(View { show: Show::Loss, ..view }, "Loss"),
+        choice(View { show: Show::Latency, ..view }, "Latency"),
+        choice(View { proto: Proto::V4, ..view }, "IPv4"),
+        choice(View { proto: Proto::V6, ..view }, "IPv6"),
+        choice(View { sort: Sort::Name, ..view }, "By name"),
+        choice(View { sort: Sort::Worst, ..view }, "Worst first"),
+    ]
+}
+
+/// A part of an address, of which nothing means anything but itself (RFC 3986, section 2.3).
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Memory takes whatever is written.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }

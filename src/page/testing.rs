@@ -18,6 +18,7 @@ pub(super) fn sight(board: &Board, agent: &str) -> Sight {
         clock: Clock::virtual_from(at(1_000)),
         report: Arc::new(move || report.clone()),
         board: board.clone(),
+        pairs: crate::status::pairs::Pairs::default(),
         history: History::default(),
     }
 }

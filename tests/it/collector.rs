@@ -50,7 +50,7 @@ pub(crate) fn surface(dir: &Path) -> Arc<Surface> {
     let keep = journal::Settings { flush: Duration::from_millis(20), max_size: 1 << 30, max_age: Duration::from_hours(720) };
     let clock = Clock::system();
     let journal = Journal::open(&dir.join("data"), keep, clock.clone(), Mode::Threaded).unwrap();
-    let store = Store::new(journal, clock.clone(), Arc::new(|_| {}));
+    let store = Store::new(journal, clock.clone(), Arc::new(|_, _| {}));
     Arc::new(Surface::new(Arc::new(store), clock))
 }
 

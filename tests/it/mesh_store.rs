@@ -10,9 +10,10 @@ use qosd::config::{self, Config, Env};
 use qosd::influxdb::line::line;
 use qosd::journal::{self, Journal, Mode, Position};
 use qosd::mesh::collector::store::{Receipt, ReceiveError, Store};
-use qosd::mesh::list::Name;
+use qosd::mesh::list::{Name, Proto};
 use qosd::mesh::wire::Received;
-use qosd::probe::KINDS;
+use qosd::probe::{KINDS, Outcome};
+use qosd::status::pairs::Pairs;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -21,6 +22,7 @@ const START: Timestamp = Timestamp::from_nanos(1_700_000_000_000_000_000);
 struct Collector {
     store: Store,
     journal: Journal,
+    pairs: Pairs,
 }
 
 /// A config with these probes and this interval.
@@ -50,9 +52,11 @@ fn names(names: &[&str]) -> Vec<String> {
 fn open(dir: &Path, listed: &[String], clock: &Clock, mode: Mode) -> Collector {
     let settings = journal::Settings { flush: Duration::from_millis(250), max_size: 1 << 30, max_age: Duration::from_hours(720) };
     let journal = Journal::open(&dir.join("journal"), settings, clock.clone(), mode).unwrap();
-    let store = Store::new(journal.clone(), clock.clone(), Arc::new(|_| {}));
+    let pairs = Pairs::default();
+    let observed = pairs.clone();
+    let store = Store::new(journal.clone(), clock.clone(), Arc::new(move |row, proto| observed.observe(row, Some(proto))));
     store.configure(config(dir, listed, "10s").collector.as_ref());
-    Collector { store, journal }
+    Collector { store, journal, pairs }
 }
 
 impl Collector {
@@ -170,6 +174,18 @@ async fn m5_m6_a_post_that_comes_again_with_its_slot_is_stored_once_also_after_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn both_protocols_of_a_pair_are_known_although_their_rows_do_not_tell() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = open(dir.path(), &names(&["a", "b"]), &Clock::virtual_from(START), Mode::Inline);
+    let mut six = item("b");
+    (six["proto"], six["address"], six["ping_loss"]) = (json!(6), json!("2001:db8::2"), json!(0.5));
+    collector.post(&json!({ "source": "a", "probes": [item("b"), six] }), None).await.unwrap();
+    let mut known: Vec<_> = collector.pairs.all().into_iter().map(|named| (named.proto, named.pair.outcome, named.pair.loss_pct)).collect();
+    known.sort_by_key(|(proto, ..)| *proto);
+    assert_eq!(known, [(Proto::V4, Outcome::Ok, Some(0.0)), (Proto::V6, Outcome::Partial, Some(50.0))]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_result_that_does_not_come_is_one_row() {
     let dir = tempfile::tempdir().unwrap();
     let collector = open(dir.path(), &names(&["a", "b"]), &Clock::virtual_from(START), Mode::Inline);
@@ -193,7 +209,7 @@ async fn each_result_that_does_not_come_is_one_row() {
     assert_eq!(absent, expected);
     let status = collector.status();
     assert_eq!((status["absent_now"].clone(), status["counts"]["absent"].clone()), (json!(1), json!(6)));
-    assert_eq!(status["sources"][0], json!({ "name": "b", "age_s": null, "results": 0, "absent": 1 }));
+    assert_eq!(status["sources"][0], json!({ "name": "b", "protos": [4], "age_s": null, "results": 0, "absent": 1 }));
 }
 
 #[tokio::test(start_paused = true)]

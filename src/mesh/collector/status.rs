@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::measurement::{Counter, Field, FieldInfo};
+use crate::mesh::list::Proto;
 
 const POSTS: Field<i64> = Field::integer("collector_posts");
 const STORED: Field<i64> = Field::integer("collector_stored");
@@ -72,6 +73,9 @@ pub struct CollectorStatus {
 pub struct SourceStatus {
     /// Its name.
     pub name: String,
+    /// By which protocols it is listed.
+    #[serde(default)]
+    pub protos: Vec<Proto>,
     /// How long ago its last post came; none = none since the start.
     pub age_s: Option<f64>,
     /// How many results were stored of that post.
@@ -92,7 +96,7 @@ mod tests {
 
     #[test]
     fn whoever_is_late_comes_first() {
-        let source = |name: &str, age_s, absent| SourceStatus { name: name.to_owned(), age_s, results: 1, absent };
+        let source = |name: &str, age_s, absent| SourceStatus { name: name.to_owned(), protos: Vec::new(), age_s, results: 1, absent };
         let mut sources = [
             source("c", Some(1.0), 0),
             source("b", Some(1.0), 0),

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::presence::{Presence, SETTLING};
+use super::presence::{Absent, Presence, SETTLING};
 pub use super::rows::Rejected;
 use super::rows::{self, Sorted};
 use super::settings::Settings;
@@ -16,7 +16,7 @@ use super::status::{self, CollectorStatus, Counts, SourceStatus};
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::journal::{Fate, Fates, Journal, JournalError};
 use crate::measurement::Row;
-use crate::mesh::list::{List, Name};
+use crate::mesh::list::{List, Name, Proto};
 use crate::mesh::wire::{Item, Received};
 
 /// The longest that a post waits to become durable.
@@ -48,11 +48,14 @@ pub enum ReceiveError {
     NotDurable(#[from] JournalError),
 }
 
+/// Told of every row, and of the protocol, which not all rows tell.
+pub type Observe = Arc<dyn Fn(&Row, Proto) + Send + Sync>;
+
 /// What outlives the servers of a collector.
 pub struct Store {
     journal: Journal,
     clock: Clock,
-    observe: Arc<dyn Fn(&Row) + Send + Sync>,
+    observe: Observe,
     state: Mutex<State>,
 }
 
@@ -90,7 +93,7 @@ struct Pending {
 
 impl Store {
     /// Not a collector until it is configured. `observe` is told of every row, just before it goes into the journal.
-    pub fn new(journal: Journal, clock: Clock, observe: Arc<dyn Fn(&Row) + Send + Sync>) -> Self {
+    pub fn new(journal: Journal, clock: Clock, observe: Observe) -> Self {
         Self { journal, clock, observe, state: Mutex::default() }
     }
 
@@ -156,8 +159,12 @@ impl Store {
                 state.counts.absent += found.absent.len() as u64;
                 found
             };
-            let rows = found.absent.iter().map(|absent| rows::absent(&absent.source, &absent.target, absent.proto, absent.time));
-            self.journal.append(rows.inspect(|row| (self.observe)(row)).collect());
+            let row = |absent: &Absent| {
+                let row = rows::absent(&absent.source, &absent.target, absent.proto, absent.time);
+                (self.observe)(&row, absent.proto);
+                row
+            };
+            self.journal.append(found.absent.iter().map(row).collect());
             if !found.more {
                 return;
             }
@@ -174,11 +181,16 @@ impl Store {
     pub fn status(&self) -> Option<CollectorStatus> {
         let now = self.clock.now().unix;
         let state = self.state();
-        let (_, interval) = state.configured.as_ref()?;
+        let (listed, interval) = state.configured.as_ref()?;
+        let mut protos: HashMap<&Name, Vec<Proto>> = HashMap::new();
+        for peer in &listed.probes {
+            protos.entry(&peer.name).or_default().push(peer.proto);
+        }
         let source = |name: &Name| {
             let last = state.sources.get(name).and_then(|source| source.last.as_ref());
             SourceStatus {
                 name: name.to_string(),
+                protos: protos.get(name).cloned().unwrap_or_default(),
                 age_s: last.map(|last| now.since(last.time).as_secs_f64()),
                 results: last.map_or(0, |last| last.items.len()),
                 absent: state.presence.absent_of(name),
@@ -217,8 +229,8 @@ impl Store {
         slot: Option<Timestamp>,
     ) -> Result<Arc<Fates>, JournalError> {
         let (items, rows): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
-        for row in &rows {
-            (self.observe)(row);
+        for (item, row) in items.iter().zip(&rows) {
+            (self.observe)(row, item.proto);
         }
         let receipts = items.iter().map(|item| slot.map(|slot| rows::receipt(source, item, slot)));
         let fates = self.journal.receive(rows.into_iter().zip(receipts).collect())?;

@@ -1,0 +1,163 @@
+//! What a chart shows, in sentences: for who does not see it, and for who wants to know it exactly. Pure.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::Chart;
+use super::axis::{seconds, spell};
+use super::cells::{Says, is_hole, says};
+use super::shapes::{PHASES, Shape};
+use super::text::{figure, plain};
+use crate::clock::Timestamp;
+use crate::history::range::{Column, Event, Range, Spread, What};
+use crate::probe::Outcome;
+
+/// The most events that are told one by one.
+const MOST_EVENTS: usize = 10;
+/// The longest text of others in a sentence.
+const LONGEST: usize = 80;
+
+/// All that there is to be said.
+pub(super) fn words(chart: &Chart, range: &Range) -> String {
+    let span = spell(range.span);
+    if range.columns.is_empty() {
+        return format!("{span}: no rows.{}", events(&range.events));
+    }
+    let rows = total(range, |_| true);
+    let mut told = format!("{span}, {rows} {}.", plural(rows, "row", "rows"));
+    told.push_str(&figures(chart, &range.columns));
+    match chart.shape() {
+        Shape::Smoke(loss) => told.push_str(&loss_of(loss, &range.columns)),
+        Shape::Phases => told.push_str(&phases(&range.columns)),
+        Shape::Loss | Shape::Lines(_) => {}
+    }
+    told.push_str(&failures(range));
+    told.push_str(&holes(range));
+    told.push_str(&events(&range.events));
+    told
+}
+
+fn figures(chart: &Chart, columns: &[Column]) -> String {
+    let spreads: Vec<&Spread> = columns.iter().filter_map(|column| column.figure(chart.field)).collect();
+    let Some(middle) = quantile(&spreads, 0.5) else {
+        return format!(" None of them has {}.", chart.field);
+    };
+    let (low, high) = (quantile(&spreads, 0.1).unwrap_or(middle), quantile(&spreads, 0.9).unwrap_or(middle));
+    let min = spreads.iter().map(|spread| spread.min).fold(f64::INFINITY, f64::min);
+    let max = spreads.iter().map(|spread| spread.max).fold(f64::NEG_INFINITY, f64::max);
+    let unit = chart.unit;
+    let [middle, low, high, min, max] = [middle, low, high, min, max].map(figure);
+    format!(" Median {middle} {unit}, 10–90 % of the rows {low}–{high} {unit}, smallest {min} {unit}, largest {max} {unit}.")
+}
+
+/// Of the medians, each as often as it has rows.
+fn quantile(spreads: &[&Spread], share: f64) -> Option<f64> {
+    let mut medians: Vec<(f64, u64)> = spreads.iter().map(|spread| (spread.median, u64::from(spread.rows.max(1)))).collect();
+    medians.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let rows: u64 = medians.iter().map(|(_, rows)| rows).sum();
+    let rank = ((rows as f64 * share).ceil() as u64).max(1);
+    let mut passed = 0;
+    medians.into_iter().find_map(|(median, rows)| {
+        passed += rows;
+        (passed >= rank).then_some(median)
+    })
+}
+
+/// The mean over all rows that have it.
+fn mean(columns: &[Column], field: &str) -> Option<f64> {
+    let spreads = || columns.iter().filter_map(|column| column.figure(field)).map(|spread| (spread.mean, f64::from(spread.rows.max(1))));
+    let rows: f64 = spreads().map(|(_, rows)| rows).sum();
+    // Shares are added up, not rows: no sum becomes too large.
+    (rows > 0.0).then(|| spreads().map(|(mean, own)| mean * (own / rows)).sum::<f64>().clamp(f64::MIN, f64::MAX))
+}
+
+fn loss_of(field: &str, columns: &[Column]) -> String {
+    mean(columns, field).map_or_else(String::new, |loss| format!(" Packet loss {} % on average.", figure(loss)))
+}
+
+fn phases(columns: &[Column]) -> String {
+    let names = ["DNS", "connect", "TLS", "first byte", "transfer"];
+    let told = PHASES.iter().zip(names).filter_map(|(phase, name)| Some(format!("{name} {} ms", figure(mean(columns, phase)?))));
+    let told: Vec<_> = told.collect();
+    if told.is_empty() { String::new() } else { format!(" On average: {}.", told.join(", ")) }
+}
+
+/// How many runs failed and how many were not made, by reason.
+fn failures(range: &Range) -> String {
+    let mut told = String::new();
+    for (what, begin) in [(Says::Failed, "failed"), (Says::Nothing, "not measured")] {
+        let reasons = Outcome::ALL.into_iter().filter(|outcome| says(*outcome) == what);
+        let reasons: Vec<_> =
+            reasons.map(|outcome| (outcome, total(range, |found| found == outcome))).filter(|(_, rows)| *rows > 0).collect();
+        let rows: u64 = reasons.iter().map(|(_, rows)| rows).sum();
+        if rows > 0 {
+            let by: Vec<_> = reasons.iter().map(|(outcome, rows)| format!("{rows} {}", spoken(*outcome))).collect();
+            // Memory takes whatever is written.
+            let _ = write!(told, " {rows} {begin} ({}).", by.join(", "));
+        }
+    }
+    told
+}
+
+fn spoken(outcome: Outcome) -> String {
+    outcome.name().replace('_', " ")
+}
+
+fn total(range: &Range, is: impl Fn(Outcome) -> bool) -> u64 {
+    range.columns.iter().flat_map(|column| &column.outcomes).filter(|(outcome, _)| is(*outcome)).map(|(_, rows)| u64::from(*rows)).sum()
+}
+
+/// Times of which there is no row at all, at the ends of the span, too.
+fn holes(range: &Range) -> String {
+    let step = range.step.as_secs_f64();
+    let between = (1..range.columns.len()).filter(|index| is_hole(range, *index));
+    let mut holes: Vec<f64> = between.map(|index| seconds(range.columns[index - 1].start, range.columns[index].start) - step).collect();
+    let before = range.columns.first().map_or(0.0, |first| seconds(range.span.from, first.start));
+    let after = range.columns.last().map_or(0.0, |last| seconds(last.start, range.span.to)) - step;
+    // The slot that is being run has no row yet.
+    holes.extend([before, after].into_iter().filter(|hole| *hole > 1.5 * step));
+    let length = Duration::try_from_secs_f64(holes.iter().sum::<f64>().max(0.0)).unwrap_or_default();
+    match holes.len() {
+        0 => String::new(),
+        count => format!(" {count} {} without any row, {} in all.", plural(count as u64, "time", "times"), span(length)),
+    }
+}
+
+/// A duration to the second, in its two largest units.
+fn span(length: Duration) -> String {
+    let text = humantime::format_duration(Duration::from_secs(length.as_secs())).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn events(events: &[Event]) -> String {
+    let mut told = String::new();
+    for (event, number) in events.iter().zip(1..).take(MOST_EVENTS) {
+        // Memory takes whatever is written.
+        let _ = write!(told, " Event {number}, {} UTC: {}.", second(event.time), happened(&event.what));
+    }
+    match events.len().saturating_sub(MOST_EVENTS) {
+        0 => told,
+        more => format!("{told} {more} more events."),
+    }
+}
+
+/// What happened, as the second half of a sentence.
+pub fn happened(what: &What) -> String {
+    match what {
+        What::AddressChanged { from, to } => {
+            format!("the address changed from {} to {}", plain(from, LONGEST), plain(to, LONGEST))
+        }
+        What::Lost(outcome) => format!("no run succeeded any more ({})", spoken(*outcome)),
+        What::Back => "a run succeeded again".to_owned(),
+        What::Skipped(reason) => format!("slots were skipped ({})", plain(reason, LONGEST)),
+        What::ClockStep(ms) => format!("the wall clock was stepped by {} ms", figure(*ms)),
+    }
+}
+
+fn second(time: Timestamp) -> String {
+    time.to_string().get(..19).unwrap_or_default().replace('T', " ")
+}
+
+fn plural<'a>(count: u64, one: &'a str, more: &'a str) -> &'a str {
+    if count == 1 { one } else { more }
+}

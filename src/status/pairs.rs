@@ -1,0 +1,266 @@
+//! Who reaches whom: the last result of every pair of a mesh, from here and, on a collector, from all others.
+//!
+//! At most [`MOST`] pairs of [`MOST_NAMES`] names are kept. When there is no place, those of which nothing was heard for a day
+//! make some; what finds none even so is counted, and not shown.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::measurement::{QOS_METRICS, Row, Value};
+use crate::mesh::agent::plan::{KIND, PROBE};
+use crate::mesh::collector::rows::PING;
+use crate::mesh::list::Proto;
+use crate::probe::{Outcome, RESULT_CODE};
+
+/// The most pairs: 300 hosts, each with both protocols.
+pub const MOST: usize = 300 * 300 * 2;
+/// The most names.
+pub const MOST_NAMES: usize = 2000;
+/// Pairs that were not heard of for so long make place.
+const FORGOTTEN: Duration = Duration::from_hours(24);
+/// No more often than this place is looked for.
+const LOOK: Duration = Duration::from_mins(1);
+
+/// The last results of pairs. Clones share them.
+#[derive(Clone, Default)]
+pub struct Pairs(Arc<Mutex<Seen>>);
+
+/// The last result of a pair.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pair {
+    /// When it was due.
+    pub time: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Per cent.
+    pub loss_pct: Option<f32>,
+    /// The mean.
+    pub rtt_ms: Option<f32>,
+    /// When the last one came that was not absent, if it is known.
+    pub heard: Option<Timestamp>,
+}
+
+/// A pair with its names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// Who measured.
+    pub source: Arc<str>,
+    /// Whom.
+    pub target: Arc<str>,
+    /// By which protocol.
+    pub proto: Proto,
+    /// What came of it.
+    pub pair: Pair,
+}
+
+/// A source and a target by their numbers, and the protocol.
+type Key = (u16, u16, Proto);
+
+#[derive(Default)]
+struct Seen {
+    names: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, u16>,
+    pairs: HashMap<Key, Pair>,
+    looked: Option<Timestamp>,
+    unplaced: u64,
+}
+
+impl Pairs {
+    /// A row was made, or came. Those that are not of a mesh are nothing to it. `proto` is that of rows that do not tell it.
+    pub fn observe(&self, row: &Row, proto: Option<Proto>) {
+        let (Some(pair), Some(source), Some(target)) = (pair(row), row.series.tag("source"), row.series.tag("target")) else { return };
+        let told = match row.series.tag("family") {
+            Some("ipv4") => Some(Proto::V4),
+            Some("ipv6") => Some(Proto::V6),
+            _ => None,
+        };
+        if let Some(proto) = told.or(proto) {
+            self.lock().note(source, target, proto, pair);
+        }
+    }
+
+    /// All of them, in no order.
+    pub fn all(&self) -> Vec<Named> {
+        let seen = self.lock();
+        let name = |number: u16| seen.names.get(usize::from(number)).cloned();
+        let named = |(&(source, target, proto), pair): (&Key, &Pair)| {
+            Some(Named { source: name(source)?, target: name(target)?, proto, pair: *pair })
+        };
+        seen.pairs.iter().filter_map(named).collect()
+    }
+
+    /// Results for which there was no place.
+    pub fn unplaced(&self) -> u64 {
+        self.lock().unplaced
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    fn note(&mut self, source: &str, target: &str, proto: Proto, pair: Pair) {
+        let Some(key) = self.key(source, target, proto, pair.time) else {
+            self.unplaced += 1;
+            return;
+        };
+        let before = self.pairs.get(&key).copied();
+        // What was expected earlier than a result that came says nothing any more.
+        if before.is_some_and(|before| before.time > pair.time) {
+            return;
+        }
+        let heard = if pair.outcome == Outcome::PeerAbsent { before.and_then(|before| before.heard) } else { Some(pair.time) };
+        self.pairs.insert(key, Pair { heard, ..pair });
+    }
+
+    /// The key of a pair, if there is place for it.
+    fn key(&mut self, source: &str, target: &str, proto: Proto, now: Timestamp) -> Option<Key> {
+        if let (Some(source), Some(target)) = (self.numbers.get(source), self.numbers.get(target))
+            && self.pairs.contains_key(&(*source, *target, proto))
+        {
+            return Some((*source, *target, proto));
+        }
+        if self.pairs.len() >= MOST || self.names.len() + 2 > MOST_NAMES {
+            self.make_place(now);
+        }
+        (self.pairs.len() < MOST).then_some(())?;
+        Some((self.number(source)?, self.number(target)?, proto))
+    }
+
+    fn number(&mut self, name: &str) -> Option<u16> {
+        if let Some(number) = self.numbers.get(name) {
+            return Some(*number);
+        }
+        let number = u16::try_from(self.names.len()).ok().filter(|_| self.names.len() < MOST_NAMES)?;
+        let name: Arc<str> = name.into();
+        self.names.push(Arc::clone(&name));
+        self.numbers.insert(name, number);
+        Some(number)
+    }
+
+    /// Forgets what is old, and the names that are used no more.
+    fn make_place(&mut self, now: Timestamp) {
+        if self.looked.is_some_and(|looked| now.since(looked) < LOOK && looked.since(now) < LOOK) {
+            return;
+        }
+        self.looked = Some(now);
+        let (names, mut pairs) = (std::mem::take(&mut self.names), std::mem::take(&mut self.pairs));
+        self.numbers.clear();
+        pairs.retain(|_, pair| now.since(pair.time) < FORGOTTEN);
+        for ((source, target, proto), pair) in pairs {
+            let mut again = |number: u16| self.number(names.get(usize::from(number))?);
+            if let (Some(source), Some(target)) = (again(source), again(target)) {
+                self.pairs.insert((source, target, proto), pair);
+            }
+        }
+    }
+}
+
+/// What a row says of its pair, if it is of a mesh.
+fn pair(row: &Row) -> Option<Pair> {
+    let float = |name: &str| match row.fields.get(name)? {
+        Value::Float(value) => Some(*value),
+        Value::Integer(_) | Value::Text(_) => None,
+    };
+    let (outcome, loss_pct, rtt_ms) = match row.series.measurement() {
+        PING => {
+            let loss = float("loss")?;
+            let outcome = match loss {
+                _ if loss <= 0.0 => Outcome::Ok,
+                _ if loss < 1.0 => Outcome::Partial,
+                _ => Outcome::Timeout,
+            };
+            (outcome, Some(loss * 100.0), float("avg"))
+        }
+        QOS_METRICS if row.series.tag("probe") == Some(PROBE) && row.series.tag("kind") == Some(KIND) => {
+            let Value::Integer(code) = row.fields.get(RESULT_CODE.info().name)? else { return None };
+            let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.code() == *code)?;
+            (outcome, float("ping_packet_loss_pct"), float("ping_avg_ms"))
+        }
+        _ => return None,
+    };
+    let small = |value: f64| value as f32;
+    Some(Pair { time: row.time, outcome, loss_pct: loss_pct.map(small), rtt_ms: rtt_ms.map(small), heard: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measurement::{Fields, Series};
+    use crate::mesh::collector::rows::absent;
+    use crate::mesh::list::Name;
+
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_nanos(1_700_000_000_000_000_000).plus(Duration::from_secs(second))
+    }
+
+    fn ping(source: &str, target: &str, second: u64, loss: f64, avg: Option<f64>) -> Row {
+        let mut fields = Fields::new();
+        fields.put("loss", Value::Float(loss));
+        if let Some(avg) = avg {
+            fields.put("avg", Value::Float(avg));
+        }
+        Row { series: Series::new(PING, [("source", source), ("target", target), ("status", "ok")]), time: at(second), fields }
+    }
+
+    fn own(target: &str, second: u64, code: i64) -> Row {
+        let mut fields = Fields::new();
+        fields.put("result_code", Value::Integer(code));
+        fields.put("ping_packet_loss_pct", Value::Float(20.0));
+        fields.put("ping_avg_ms", Value::Float(1.5));
+        let tags = [("source", "me"), ("target", target), ("probe", "mesh"), ("kind", "ping"), ("family", "ipv6")];
+        Row { series: Series::new(QOS_METRICS, tags), time: at(second), fields }
+    }
+
+    #[test]
+    fn rows_of_both_measurements_tell_of_a_pair() {
+        let pairs = Pairs::default();
+        pairs.observe(&ping("a", "b", 1, 0.25, Some(2.0)), Some(Proto::V4));
+        pairs.observe(&own("b", 2, 1), None);
+        let mut all = pairs.all();
+        all.sort_by(|a, b| a.source.cmp(&b.source));
+        let expected = Pair { time: at(1), outcome: Outcome::Partial, loss_pct: Some(25.0), rtt_ms: Some(2.0), heard: Some(at(1)) };
+        assert_eq!((&*all[0].source, &*all[0].target, all[0].proto, all[0].pair), ("a", "b", Proto::V4, expected));
+        assert_eq!((&*all[1].source, all[1].proto, all[1].pair.loss_pct), ("me", Proto::V6, Some(20.0)));
+    }
+
+    #[test]
+    fn an_absent_result_is_no_loss_and_leaves_when_the_last_one_came() {
+        let pairs = Pairs::default();
+        let name = |text| Name::new(text).unwrap();
+        let absent = |second| absent(&name("a"), &name("b"), Proto::V4, at(second));
+        pairs.observe(&absent(5), Some(Proto::V4));
+        assert_eq!(pairs.all()[0].pair.heard, None);
+        pairs.observe(&ping("a", "b", 10, 0.0, Some(2.0)), Some(Proto::V4));
+        pairs.observe(&absent(8), Some(Proto::V4));
+        assert_eq!(pairs.all()[0].pair.outcome, Outcome::Ok, "what was due before is told too late");
+        pairs.observe(&absent(20), Some(Proto::V4));
+        let Pair { outcome, loss_pct, heard, .. } = pairs.all()[0].pair;
+        assert_eq!((outcome, loss_pct, heard), (Outcome::PeerAbsent, None, Some(at(10))));
+    }
+
+    #[test]
+    fn what_is_not_of_a_mesh_is_nothing_to_it() {
+        let pairs = Pairs::default();
+        let tags = [("source", "me"), ("target", "b"), ("probe", "core"), ("kind", "ping"), ("family", "ipv4")];
+        let mut row = own("b", 1, 0);
+        row.series = Series::new(QOS_METRICS, tags);
+        pairs.observe(&row, None);
+        pairs.observe(&ping("a", "b", 1, 0.0, None), None);
+        assert_eq!((pairs.all(), pairs.unplaced()), (vec![], 0));
+    }
+
+    #[test]
+    fn there_is_a_bound_and_what_is_old_makes_place() {
+        let pairs = Pairs::default();
+        for n in 0..MOST_NAMES {
+            pairs.observe(&ping("a", &format!("t{n}"), 1, 0.0, None), Some(Proto::V4));
+        }
+        assert_eq!((pairs.all().len(), pairs.unplaced()), (MOST_NAMES - 1, 1));
+        pairs.observe(&ping("a", "late", 200_000, 0.0, None), Some(Proto::V4));
+        assert_eq!((pairs.all().len(), pairs.unplaced()), (1, 1));
+    }
+}
