@@ -1,0 +1,52 @@
+//! A question in Flux, as Grafana takes it: with what it puts in for `v`, and the variables of the dashboard.
+
+use crate::ask::{Ask, Over};
+
+/// The query.
+pub(crate) fn query(ask: &Ask) -> String {
+    let mut conditions = vec![format!("r._measurement == \"{}\"", ask.measurement), format!("r._field == \"{}\"", ask.field)];
+    conditions.extend(ask.chosen.iter().map(|(tag, variable)| matches(tag, variable)));
+    conditions.extend(ask.only.map(|value| format!("r._value == {value}")));
+    let by: Vec<_> = ask.by.iter().map(|tag| format!("\"{tag}\"")).collect();
+    let mut steps = vec![
+        "from(bucket: v.defaultBucket)".to_owned(),
+        "range(start: v.timeRangeStart, stop: v.timeRangeStop)".to_owned(),
+        format!("filter(fn: (r) => {})", conditions.join(" and ")),
+        format!("group(columns: [{}])", by.join(", ")),
+    ];
+    steps.extend(match ask.over {
+        Over::Steps(aggregate) => vec![windows(aggregate.word(), true)],
+        Over::Growth => vec![windows("last", false), "difference(nonNegative: true)".to_owned()],
+        // What lies in one group comes from several series, each in its own order.
+        Over::Whole(aggregate) => vec!["sort(columns: [\"_time\"])".to_owned(), format!("{}()", aggregate.word()), "group()".to_owned()],
+    });
+    let time = matches!(ask.over, Over::Steps(_) | Over::Growth).then(|| "\"_time\"".to_owned());
+    let kept: Vec<_> = time.into_iter().chain(["\"_value\"".to_owned()]).chain(by).collect();
+    steps.push(format!("keep(columns: [{}])", kept.join(", ")));
+    steps.push(format!("rename(columns: {{_value: \"{}\"}})", ask.shown));
+    steps.join("\n  |> ")
+}
+
+fn windows(aggregate: &str, empty: bool) -> String {
+    format!("aggregateWindow(every: v.windowPeriod, fn: {aggregate}, createEmpty: {empty})")
+}
+
+fn matches(tag: &str, variable: &str) -> String {
+    format!("r.{tag} =~ /^${{{variable}:regex}}$/")
+}
+
+/// How lines are called: the same for all of a panel, which have the same tags.
+pub(crate) fn display_name(ask: &Ask, figures: usize) -> String {
+    ask.legend(figures, |tag| format!("${{__field.labels.{tag}}}"), "${__field.name}")
+}
+
+/// The values of a tag, among what was chosen before, in the time that is looked at.
+pub(crate) fn values(measurement: &str, tag: &str, kind: Option<&str>, chosen: &[(&str, &str)]) -> String {
+    let mut conditions = vec![format!("r._measurement == \"{measurement}\"")];
+    conditions.extend(kind.map(|kind| format!("r.kind == \"{kind}\"")));
+    conditions.extend(chosen.iter().map(|(tag, variable)| matches(tag, variable)));
+    format!(
+        "import \"influxdata/influxdb/schema\"\n\nschema.tagValues(bucket: v.defaultBucket, tag: \"{tag}\", predicate: (r) => {}, start: v.timeRangeStart, stop: v.timeRangeStop)",
+        conditions.join(" and ")
+    )
+}

@@ -1,0 +1,34 @@
+//! A question in `InfluxQL`, as Grafana takes it: with `$timeFilter`, `$__interval` and the variables of the dashboard.
+
+use crate::ask::{Ask, Over};
+
+/// The query.
+pub(crate) fn query(ask: &Ask) -> String {
+    let field = format!("\"{}\"", ask.field);
+    let (value, step, fill) = match ask.over {
+        Over::Steps(aggregate) => (format!("{}({field})", aggregate.word()), true, " fill(null)"),
+        // A step without a row says nothing about a counter.
+        Over::Growth => (format!("non_negative_difference(last({field}))"), true, " fill(none)"),
+        Over::Whole(aggregate) => (format!("{}({field})", aggregate.word()), false, ""),
+    };
+    let chosen = ask.chosen.iter().map(|(tag, variable)| format!("\"{tag}\" =~ /^${variable}$/"));
+    let only = ask.only.map(|value| format!("{field} = {value}"));
+    let filters: Vec<_> = chosen.chain(only).chain(["$timeFilter".to_owned()]).collect();
+    let step = step.then(|| "time($__interval)".to_owned());
+    let groups: Vec<_> = step.into_iter().chain(ask.by.iter().map(|tag| format!("\"{tag}\""))).collect();
+    let groups = if groups.is_empty() { String::new() } else { format!(" GROUP BY {}", groups.join(", ")) };
+    format!("SELECT {value} AS \"{}\" FROM \"{}\" WHERE {}{groups}{fill}", ask.shown, ask.measurement, filters.join(" AND "))
+}
+
+/// How its lines are called.
+pub(crate) fn alias(ask: &Ask, figures: usize) -> String {
+    ask.legend(figures, |tag| format!("$tag_{tag}"), ask.shown)
+}
+
+/// The values of a tag, among what was chosen before.
+pub(crate) fn values(measurement: &str, tag: &str, kind: Option<&str>, chosen: &[(&str, &str)]) -> String {
+    let kind = kind.map(|kind| format!("\"kind\" = '{kind}'"));
+    let filters: Vec<_> = kind.into_iter().chain(chosen.iter().map(|(tag, variable)| format!("\"{tag}\" =~ /^${variable}$/"))).collect();
+    let filters = if filters.is_empty() { String::new() } else { format!(" WHERE {}", filters.join(" AND ")) };
+    format!("SHOW TAG VALUES FROM \"{measurement}\" WITH KEY = \"{tag}\"{filters}")
+}
