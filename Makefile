@@ -66,6 +66,7 @@ prove:
 check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --test browser -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
 # Man pages and completions of shells, into target/man and target/completions.
@@ -88,12 +89,12 @@ test-flux:
 # The page in a real browser, without a window; needs root and npm.
 test-page:
 	tests/tools.sh browser
-	QOSD_TEST_PAGE=1 tests/run.sh --test browser
+	tests/run.sh --test browser
 
 # The same, but for the pictures in docs/screenshots.
 screenshots:
 	tests/tools.sh browser
-	QOSD_TEST_PAGE=1 QOSD_SCREENSHOTS=docs/screenshots tests/run.sh --test browser screenshots
+	QOSD_SCREENSHOTS=docs/screenshots tests/run.sh --test browser screenshots
 
 # Installs, upgrades, removes and purges it in a root of its own, beside what lintian says; needs root.
 test-package: deb

@@ -1,6 +1,6 @@
 //! A question in Flux, as Grafana takes it: with what it puts in for `v`, and the variables of the dashboard.
 
-use crate::ask::{Ask, Over};
+use super::ask::{Ask, Over};
 
 /// The query.
 pub(crate) fn query(ask: &Ask) -> String {
@@ -20,10 +20,16 @@ pub(crate) fn query(ask: &Ask) -> String {
         // What lies in one group comes from several series, each in its own order.
         Over::Whole(aggregate) => vec!["sort(columns: [\"_time\"])".to_owned(), format!("{}()", aggregate.word()), "group()".to_owned()],
     });
-    let time = matches!(ask.over, Over::Steps(_) | Over::Growth).then(|| "\"_time\"".to_owned());
-    let kept: Vec<_> = time.into_iter().chain(["\"_value\"".to_owned()]).chain(by).collect();
+    // Grafana takes it for a line only with these names, and its name from `_field`.
+    let table = matches!(ask.over, Over::Whole(_));
+    let kept: Vec<_> = (!table).then(|| "\"_time\"".to_owned()).into_iter().chain(["\"_value\"".to_owned()]).chain(by).collect();
     steps.push(format!("keep(columns: [{}])", kept.join(", ")));
-    steps.push(format!("rename(columns: {{_value: \"{}\"}})", ask.shown));
+    let shown = ask.shown;
+    steps.push(if table {
+        format!("rename(columns: {{_value: \"{shown}\"}})")
+    } else {
+        format!("set(key: \"_field\", value: \"{shown}\")")
+    });
     steps.join("\n  |> ")
 }
 

@@ -3,9 +3,9 @@
 use qosd::probe::Outcome;
 use serde_json::{Value, json};
 
-use crate::ask::{Ask, Over};
-use crate::panel::{Board, Panel, Section, Shape, Variable};
-use crate::{flux, influxql};
+use super::ask::{Ask, Over};
+use super::panel::{Board, Panel, Section, Shape, Variable};
+use super::{flux, influxql};
 
 /// Of Grafana 12.0; older ones from 10 on read it as well.
 const SCHEMA: u32 = 41;
@@ -45,7 +45,8 @@ pub(crate) fn files(boards: [Board; 3]) -> Vec<(String, String)> {
 }
 
 fn dashboard(board: &Board, language: Language) -> Value {
-    let variables: Vec<_> = board.variables.iter().map(|of| variable(of, language)).collect();
+    let variables = board.variables.iter().map(|of| variable(of, language));
+    let variables: Vec<_> = std::iter::once(datasource(language)).chain(variables).collect();
     let title = format!("{} ({})", board.title, language.name());
     json!({
         "uid": format!("qosd-{}-{}", board.name, language.slug()),
@@ -64,7 +65,7 @@ fn dashboard(board: &Board, language: Language) -> Value {
             "asDropdown": false, "includeVars": false, "keepTime": true, "targetBlank": false, "icon": "external link", "tooltip": "", "url": "",
         }],
         "annotations": { "list": [] },
-        "templating": { "list": [&[datasource(language)][..], &variables].concat() },
+        "templating": { "list": variables },
         "panels": panels(&board.sections, language),
     })
 }
@@ -215,7 +216,9 @@ fn options(shape: Shape) -> Value {
     let legend = json!({ "showLegend": true, "displayMode": "list", "placement": "bottom", "calcs": [] });
     match shape {
         Shape::Table | Shape::Matrix => json!({ "showHeader": true, "cellHeight": "sm" }),
-        Shape::Results => json!({ "mergeValues": true, "showValue": "never", "rowHeight": 0.8, "legend": legend, "tooltip": { "mode": "single" } }),
+        Shape::Results => {
+            json!({ "mergeValues": true, "showValue": "never", "rowHeight": 0.8, "legend": legend, "tooltip": { "mode": "single" } })
+        }
         _ => json!({ "legend": legend, "tooltip": { "mode": "multi", "sort": "desc" } }),
     }
 }
@@ -228,7 +231,9 @@ fn transformations(panel: &Panel) -> Value {
             "id": "groupingToMatrix",
             "options": { "rowField": ask.by[0], "columnField": ask.by[1], "valueField": ask.shown, "emptyValue": "null" },
         }]),
-        Shape::Table => json!([{ "id": "organize", "options": { "excludeByName": { "Time": true }, "indexByName": {}, "renameByName": {} } }]),
+        Shape::Table => {
+            json!([{ "id": "organize", "options": { "excludeByName": { "Time": true }, "indexByName": {}, "renameByName": {} } }])
+        }
         _ => json!([]),
     }
 }

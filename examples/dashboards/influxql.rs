@@ -1,6 +1,6 @@
 //! A question in `InfluxQL`, as Grafana takes it: with `$timeFilter`, `$__interval` and the variables of the dashboard.
 
-use crate::ask::{Ask, Over};
+use super::ask::{Ask, Over};
 
 /// The query.
 pub(crate) fn query(ask: &Ask) -> String {

@@ -1,7 +1,7 @@
 //! The dashboard of a mesh, of what its collector stores: `Ping`, and the results that did not come.
 
-use crate::ask::Aggregate::{Max, Mean, Min};
-use crate::panel::{Board, Origin, Panel, Section, Shape, Variable};
+use super::ask::Aggregate::{Max, Mean, Min};
+use super::panel::{Board, Origin, Panel, Section, Shape, Variable};
 
 const CHOSEN: &[(&str, &str)] = &[("source", "source"), ("target", "target")];
 const PAIR: &[&str] = &["source", "target"];
@@ -44,21 +44,43 @@ fn matrices() -> Vec<Panel> {
 
 fn over_time() -> Vec<Panel> {
     vec![
-        Panel::new(Shape::Lines, "Loss over time", "percentunit", "Mean share of the packets of a run that were lost, by who measured whom.", vec![
-            PING.mean("loss", "loss"),
-        ])
+        Panel::new(
+            Shape::Lines,
+            "Loss over time",
+            "percentunit",
+            "Mean share of the packets of a run that were lost, by who measured whom.",
+            vec![PING.mean("loss", "loss")],
+        )
         .warns(0.001, 0.01),
-        Panel::new(Shape::Lines, "Round-trip time over time", "ms", "Mean of the runs' means, by who measured whom.", vec![PING.mean("avg", "avg")]),
+        Panel::new(
+            Shape::Lines,
+            "Round-trip time over time",
+            "ms",
+            "Mean of the runs' means, by who measured whom.",
+            vec![PING.mean("avg", "avg")],
+        ),
         Panel::new(Shape::Lines, "Shortest round trip", "ms", "It moves when the path does.", vec![PING.steps(Min, "min", "min")]),
         Panel::new(Shape::Lines, "Longest round trip", "ms", "Of all packets in a step.", vec![PING.steps(Max, "max", "max")]),
-        Panel::new(Shape::Lines, "Jitter", "ms", "Population standard deviation of a run's round trips, as the protocol of the mesh has it.", vec![
-            PING.mean("jitter", "jitter"),
-        ]),
-        Panel::new(Shape::Bars, "Results that did not come", "short", "Rows peer_absent: a source said nothing. All of one source: its agent or its host is away.", vec![
-            ROWS.times("result_code", PEER_ABSENT, "absent"),
-        ]),
-        Panel::new(Shape::Bars, "Results that say nothing", "short", "Rows tool_error: posts without a loss, as the existing client sends them when any packet was lost, and slots that an agent could not measure.", vec![
-            ROWS.times("result_code", TOOL_ERROR, "unknown"),
-        ]),
+        Panel::new(
+            Shape::Lines,
+            "Jitter",
+            "ms",
+            "Population standard deviation of a run's round trips, as the protocol of the mesh has it.",
+            vec![PING.mean("jitter", "jitter")],
+        ),
+        Panel::new(
+            Shape::Bars,
+            "Results that did not come",
+            "short",
+            "Rows peer_absent: a source said nothing. All of one source: its agent or its host is away.",
+            vec![ROWS.times("result_code", PEER_ABSENT, "absent")],
+        ),
+        Panel::new(
+            Shape::Bars,
+            "Results that say nothing",
+            "short",
+            "Rows tool_error: posts without a loss, as the existing client sends them when any packet was lost, and slots that an agent could not measure.",
+            vec![ROWS.times("result_code", TOOL_ERROR, "unknown")],
+        ),
     ]
 }

@@ -1,6 +1,6 @@
 //! Panels, sections and boards, in neither language.
 
-use crate::ask::{Aggregate, Ask, Over};
+use super::ask::{Aggregate, Ask, Over};
 
 /// A dashboard.
 pub(crate) struct Board {

@@ -28,7 +28,8 @@ pub(crate) fn serious(browser: &Browser) -> Vec<Violation> {
 /// Every rule that the page breaks.
 pub(crate) fn violations(browser: &Browser) -> Vec<Violation> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/axe-core/axe.min.js");
-    let axe = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}: run tests/tools.sh browser first", path.display()));
+    let axe =
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}: run tests/tools.sh browser first", path.display()));
     let run = "return axe.run(document, arguments[0]).then(found => found.violations.map(rule => ({
         id: rule.id, impact: rule.impact || '', nodes: rule.nodes.map(node => node.target + ': ' + node.failureSummary) })));";
     let found: Value = browser.run(&format!("{axe};{run}"), &[json!({ "resultTypes": ["violations"], "preload": false })]);

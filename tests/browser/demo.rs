@@ -46,7 +46,8 @@ impl Demo {
         let running = hub.start_in(&bridge.hub);
         services.push((hub, running));
         for (site, name) in [(1, "milan"), (2, "turin")] {
-            let mesh = format!("[mesh]\ncollector = \"https://{HUB}:9878\"\nkey_file = \"mesh_key\"\nprotocol = \"v1\"\nca_file = \"ca.pem\"\n");
+            let mesh =
+                format!("[mesh]\ncollector = \"https://{HUB}:9878\"\nkey_file = \"mesh_key\"\nprotocol = \"v1\"\nca_file = \"ca.pem\"\n");
             let agent = Home::named(name, &mesh);
             agent.file("mesh_key", KEY);
             agent.file("ca.pem", &signed.cert.pem());

@@ -8,7 +8,8 @@ use crate::scripted_server::{Reply, ScriptedServer};
 
 /// A server of one page, whatever is asked.
 fn serving(html: &str) -> ScriptedServer {
-    let page = format!("<!doctype html><html lang=en><head><title>A page</title></head><body><main><h1>A page</h1>{html}</main></body></html>");
+    let page =
+        format!("<!doctype html><html lang=en><head><title>A page</title></head><body><main><h1>A page</h1>{html}</main></body></html>");
     let headers = vec![("content-type", "text/html; charset=utf-8".to_owned())];
     ScriptedServer::start([], Reply::Answer { status: 200, headers, body: page })
 }

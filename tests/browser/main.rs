@@ -6,14 +6,19 @@
 #![expect(clippy::disallowed_methods, reason = "these tests run in real time")]
 
 mod axe;
-#[allow(dead_code, reason = "shared with the tests on real packets")]
-#[path = "../net/bed.rs"]
-mod bed;
 mod demo;
 mod driver;
 mod harness;
 mod keyboard;
 mod pages;
+mod screenshots;
 #[path = "../it/scripted_server.rs"]
 mod scripted_server;
-mod screenshots;
+
+/// What the tests on real packets stand on.
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../net"]
+mod packets {
+    pub(crate) mod bed;
+}
+use packets::bed;

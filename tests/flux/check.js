@@ -21,13 +21,13 @@ function interpolated(query, choice) {
     const put = {
         "v.timeRangeStart": "2026-01-01T00:00:00Z",
         "v.timeRangeStop": "2026-01-02T00:00:00Z",
-        "v.windowPeriod": "60000ms",
+        "v.windowPeriod": "1m0s",
         "v.defaultBucket": '"qos"',
     };
     let text = query;
     for (const [name, value] of Object.entries(put)) text = text.replaceAll(name, value);
     text = text.replace(/\$\{\w+:regex\}/g, choice);
-    if (/\$|\bv\./.test(text)) throw new Error(`something is left that Grafana would not know: ${text}`);
+    if (/\$[{\w]|\bv\.\w/.test(text)) throw new Error(`something is left that Grafana would not know: ${text}`);
     return text;
 }
 
