@@ -18,6 +18,13 @@ pub(crate) struct Violation {
     pub(crate) nodes: Vec<String>,
 }
 
+impl Violation {
+    /// For whoever has to mend it.
+    pub(crate) fn told(&self) -> String {
+        format!("{} ({}):\n  {}", self.id, self.impact, self.nodes.join("\n  "))
+    }
+}
+
 /// What keeps people from using the page: rules broken with the impact `serious` or `critical`.
 pub(crate) fn serious(browser: &Browser) -> Vec<Violation> {
     let mut found = violations(browser);

@@ -42,8 +42,6 @@ pub(crate) enum Scheme {
 pub(crate) const TAB: char = '\u{e004}';
 /// Enter.
 pub(crate) const ENTER: char = '\u{e007}';
-/// To the left.
-pub(crate) const LEFT: char = '\u{e012}';
 /// To the right.
 pub(crate) const RIGHT: char = '\u{e014}';
 
@@ -124,10 +122,13 @@ impl Browser {
         BASE64_STANDARD.decode(picture.as_str().expect("a picture is text")).expect("it is base64")
     }
 
-    /// What the console has complained about since this was asked last.
+    /// Errors and warnings of pages on the console, since this was asked last; those of the browser's own pages are its own.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let log = self.post("/se/log", &json!({ "type": "browser" }));
-        log.as_array().expect("a log has entries").iter().map(|entry| format!("{} {}", entry["level"], entry["message"])).collect()
+        let entries = log.as_array().expect("a log has entries").iter();
+        let of_page = entries.filter(|entry| ["WARNING", "SEVERE"].iter().any(|level| entry["level"] == *level));
+        let messages = of_page.filter_map(|entry| entry["message"].as_str());
+        messages.filter(|message| !message.starts_with("chrome://")).map(str::to_owned).collect()
     }
 
     /// A command of the tools for developers.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::axe;
+use crate::axe::{self, Violation};
 use crate::bed::eventually;
 use crate::demo::{Demo, HOSTILE, PAGE, of_target};
 use crate::driver::{Browser, ENTER, LIMIT, RIGHT, Scheme, Scripts};
@@ -43,8 +43,8 @@ fn every_page_opens_without_a_complaint_and_axe_finds_nothing_serious_in_light_a
                 browser.open(&page);
                 assert!(count(browser, content) > 0, "{page} has no {content}: {}", browser.text("return document.body.innerText"));
                 assert_eq!(browser.complaints(), Vec::<String>::new(), "{page} {scheme:?}");
-                let found = axe::serious(browser);
-                assert!(found.is_empty(), "{page} {scheme:?}: {found:#?}");
+                let found: Vec<_> = axe::serious(browser).iter().map(Violation::told).collect();
+                assert!(found.is_empty(), "{page} {scheme:?}: {}", found.join("\n"));
             }
         }
     });

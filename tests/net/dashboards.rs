@@ -120,7 +120,7 @@ impl Waiting {
     /// Asks each once more, with all chosen as `.*` and as the list of all values; tells what has nothing yet.
     fn ask(&mut self, influx: &Influx, span: (i64, i64)) -> Vec<String> {
         let choices = choices(influx, &self.board);
-        let all = choices.keys().map(|name| (name.clone(), ".*".to_owned())).collect();
+        let all: BTreeMap<_, _> = choices.keys().map(|name| (name.clone(), ".*".to_owned())).collect();
         let listed = choices.iter().map(|(name, values)| (name.clone(), any_of(values))).collect();
         let ways: Vec<_> = [all, listed].into_iter().flat_map(|chosen| STEPS.map(|step| (chosen.clone(), step))).collect();
         let has_data = |query: &Query| ways.iter().all(|(chosen, step)| drawn(&influx.query(&sent(&query.text, span, *step, chosen))));
