@@ -1,6 +1,7 @@
 //! A question in Flux, as Grafana takes it: with what it puts in for `v`, and the variables of the dashboard.
 
 use super::ask::{Ask, Over};
+use super::panel::Variable;
 
 /// The query.
 pub(crate) fn query(ask: &Ask) -> String {
@@ -47,12 +48,14 @@ pub(crate) fn display_name(ask: &Ask, figures: usize) -> String {
 }
 
 /// The values of a tag, among what was chosen before, in the time that is looked at.
-pub(crate) fn values(measurement: &str, tag: &str, kind: Option<&str>, chosen: &[(&str, &str)]) -> String {
-    let mut conditions = vec![format!("r._measurement == \"{measurement}\"")];
-    conditions.extend(kind.map(|kind| format!("r.kind == \"{kind}\"")));
-    conditions.extend(chosen.iter().map(|(tag, variable)| matches(tag, variable)));
+pub(crate) fn values(variable: &Variable) -> String {
+    let measurements: Vec<_> = variable.measurements.iter().map(|name| format!("r._measurement == \"{name}\"")).collect();
+    let mut conditions = vec![format!("({})", measurements.join(" or "))];
+    conditions.extend(variable.only.map(|(tag, value)| format!("(r.{tag} == \"{value}\" or not exists r.{tag})")));
+    conditions.extend(variable.chosen.iter().map(|(tag, variable)| matches(tag, variable)));
+    let (tag, predicate) = (variable.tag, conditions.join(" and "));
+    let span = "start: v.timeRangeStart, stop: v.timeRangeStop";
     format!(
-        "import \"influxdata/influxdb/schema\"\n\nschema.tagValues(bucket: v.defaultBucket, tag: \"{tag}\", predicate: (r) => {}, start: v.timeRangeStart, stop: v.timeRangeStop)",
-        conditions.join(" and ")
+        "import \"influxdata/influxdb/schema\"\n\nschema.tagValues(bucket: v.defaultBucket, tag: \"{tag}\", predicate: (r) => {predicate}, {span})"
     )
 }

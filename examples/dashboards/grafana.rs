@@ -83,7 +83,7 @@ fn of_source() -> Value {
 
 fn variable(variable: &Variable, language: Language) -> Value {
     let values = if language == Language::Flux { flux::values } else { influxql::values };
-    let query = values(variable.measurement, variable.tag, variable.kind, variable.chosen);
+    let query = values(variable);
     json!({
         "name": variable.name, "type": "query", "datasource": of_source(), "definition": query, "query": query,
         "regex": "", "sort": 1, "refresh": 2, "multi": true, "includeAll": true, "allValue": ".*",

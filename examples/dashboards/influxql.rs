@@ -1,6 +1,7 @@
 //! A question in `InfluxQL`, as Grafana takes it: with `$timeFilter`, `$__interval` and the variables of the dashboard.
 
 use super::ask::{Ask, Over};
+use super::panel::Variable;
 
 /// The query.
 pub(crate) fn query(ask: &Ask) -> String {
@@ -11,7 +12,7 @@ pub(crate) fn query(ask: &Ask) -> String {
         Over::Growth => (format!("non_negative_difference(last({field}))"), true, " fill(none)"),
         Over::Whole(aggregate) => (format!("{}({field})", aggregate.word()), false, ""),
     };
-    let chosen = ask.chosen.iter().map(|(tag, variable)| format!("\"{tag}\" =~ /^${variable}$/"));
+    let chosen = ask.chosen.iter().map(|(tag, variable)| matches(tag, variable));
     let only = ask.only.map(|value| format!("{field} = {value}"));
     let filters: Vec<_> = chosen.chain(only).chain(["$timeFilter".to_owned()]).collect();
     let step = step.then(|| "time($__interval)".to_owned());
@@ -26,9 +27,15 @@ pub(crate) fn alias(ask: &Ask, figures: usize) -> String {
 }
 
 /// The values of a tag, among what was chosen before.
-pub(crate) fn values(measurement: &str, tag: &str, kind: Option<&str>, chosen: &[(&str, &str)]) -> String {
-    let kind = kind.map(|kind| format!("\"kind\" = '{kind}'"));
-    let filters: Vec<_> = kind.into_iter().chain(chosen.iter().map(|(tag, variable)| format!("\"{tag}\" =~ /^${variable}$/"))).collect();
+pub(crate) fn values(variable: &Variable) -> String {
+    let only = variable.only.map(|(tag, value)| format!("(\"{tag}\" = '{value}' OR \"{tag}\" = '')"));
+    let chosen = variable.chosen.iter().map(|(tag, variable)| matches(tag, variable));
+    let filters: Vec<_> = only.into_iter().chain(chosen).collect();
     let filters = if filters.is_empty() { String::new() } else { format!(" WHERE {}", filters.join(" AND ")) };
-    format!("SHOW TAG VALUES FROM \"{measurement}\" WITH KEY = \"{tag}\"{filters}")
+    let measurements: Vec<_> = variable.measurements.iter().map(|name| format!("\"{name}\"")).collect();
+    format!("SHOW TAG VALUES FROM {} WITH KEY = \"{}\"{filters}", measurements.join(", "), variable.tag)
+}
+
+fn matches(tag: &str, variable: &str) -> String {
+    format!("\"{tag}\" =~ /^${variable}$/")
 }

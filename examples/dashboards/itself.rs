@@ -12,7 +12,7 @@ pub(crate) fn board() -> Board {
         name: "qosd",
         title: "qosd: itself",
         description: "What qosd says of itself once a minute. Every figure is explained in docs/measurements.md, what to do about it in docs/operating.md.",
-        variables: vec![Variable { name: "source", measurement: "qosd", tag: "source", kind: None, chosen: &[], hidden: false }],
+        variables: vec![Variable { name: "source", measurements: &["qosd"], tag: "source", only: None, chosen: &[], hidden: false }],
         sections: vec![
             Section { title: "Slots", closed: false, panels: slots() },
             Section { title: "Outputs", closed: false, panels: outputs() },

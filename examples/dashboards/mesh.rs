@@ -25,7 +25,8 @@ pub(crate) fn board() -> Board {
 }
 
 fn variable(tag: &'static str, chosen: &'static [(&'static str, &'static str)]) -> Variable {
-    Variable { name: tag, measurement: "Ping", tag, kind: None, chosen, hidden: false }
+    // A source that never said anything has no `Ping` row, but rows of what did not come.
+    Variable { name: tag, measurements: &["Ping", "qos_metrics"], tag, only: Some(("probe", "mesh")), chosen, hidden: false }
 }
 
 fn matrices() -> Vec<Panel> {

@@ -22,7 +22,7 @@ pub(crate) fn board() -> Board {
             variable("probe", &CHOSEN[..1]),
             variable("target", &CHOSEN[..2]),
             variable("family", &CHOSEN[..3]),
-            Variable { name: "ping_target", tag: "target", kind: Some("ping"), hidden: true, ..variable("target", CHOSEN) },
+            Variable { name: "ping_target", tag: "target", only: Some(("kind", "ping")), hidden: true, ..variable("target", CHOSEN) },
         ],
         sections: vec![
             Section { title: "Results", closed: false, panels: results() },
@@ -35,7 +35,7 @@ pub(crate) fn board() -> Board {
 }
 
 fn variable(tag: &'static str, chosen: &'static [(&'static str, &'static str)]) -> Variable {
-    Variable { name: tag, measurement: "qos_metrics", tag, kind: None, chosen, hidden: false }
+    Variable { name: tag, measurements: &["qos_metrics"], tag, only: None, chosen, hidden: false }
 }
 
 fn results() -> Vec<Panel> {

@@ -15,10 +15,11 @@ pub(crate) struct Board {
 /// What a viewer chooses: values of a tag.
 pub(crate) struct Variable {
     pub(crate) name: &'static str,
-    pub(crate) measurement: &'static str,
+    /// Of series of all these.
+    pub(crate) measurements: &'static [&'static str],
     pub(crate) tag: &'static str,
-    /// Of one kind of probe alone.
-    pub(crate) kind: Option<&'static str>,
+    /// Of series alone that have no such tag, or this value of it.
+    pub(crate) only: Option<(&'static str, &'static str)>,
     /// Among those of what was chosen before.
     pub(crate) chosen: &'static [(&'static str, &'static str)],
     /// Not shown: only panels are repeated by it.

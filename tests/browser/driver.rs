@@ -1,4 +1,4 @@
-//! A browser without a window, led by the few commands of WebDriver that are needed here, in JSON over loopback.
+//! A browser without a window, led by the few commands of `WebDriver` that are needed here, in JSON over loopback.
 //!
 //! It runs in the network namespace of the thread that starts it, in a namespace of processes of its own: when the driver is
 //! killed, so is all that it started.
@@ -25,7 +25,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) enum Scripts {
     /// As most people have it.
     Run,
-    /// As with NoScript; tests can run theirs all the same.
+    /// As some people have it; tests can run theirs all the same.
     Off,
 }
 
@@ -38,10 +38,12 @@ pub(crate) enum Scheme {
     Dark,
 }
 
-/// Keys, as WebDriver numbers them.
+/// Keys, as `WebDriver` numbers them.
 pub(crate) const TAB: char = '\u{e004}';
 /// Enter.
 pub(crate) const ENTER: char = '\u{e007}';
+/// Out of it.
+pub(crate) const ESCAPE: char = '\u{e00c}';
 /// To the right.
 pub(crate) const RIGHT: char = '\u{e014}';
 
@@ -51,7 +53,7 @@ pub(crate) struct Browser {
     client: Client,
     session: String,
     _driver: Process,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Browser {
@@ -68,9 +70,9 @@ impl Browser {
         command.env("HOME", profile.path()).env("TMPDIR", profile.path());
         let driver = Process::start(&mut command);
         let url = format!("http://127.0.0.1:{port}");
-        let mut browser = Self { runtime, client, session: url.clone(), _driver: driver, _profile: profile };
+        let mut browser = Self { runtime, client, session: url.clone(), _driver: driver, profile };
         eventually(LIMIT, || browser.ask(Method::GET, "/status", None));
-        let profile = browser._profile.path().join("profile");
+        let profile = browser.profile.path().join("profile");
         let begun = browser.post("/session", &capabilities(scripts, &profile.display().to_string()));
         browser.session = format!("{url}/session/{}", begun["sessionId"].as_str().expect("a session has a name"));
         browser.sized(1280, 900);

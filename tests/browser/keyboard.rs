@@ -14,10 +14,12 @@ const NUMBER: &str = "
     document.activeElement.blur();
     return all.map(element => element.outerHTML.slice(0, 120));";
 
-/// The number of what has the focus, and whether one sees that: it looks different from how it looks without.
+/// The number of what has the focus, and whether one sees that: it looks different from how it looks without. Once for each,
+/// as to look takes the focus away and back: within a date it would be at the day again, for ever.
 const LOOK: &str = "
     const element = document.activeElement;
-    if (!element || element.dataset.walked === undefined) return null;
+    if (!element || element.dataset.walked === undefined || element.dataset.looked) return null;
+    element.dataset.looked = true;
     const style = getComputedStyle(element);
     const look = () => [style.outlineStyle === 'none' ? '' : style.outlineStyle + style.outlineWidth + style.outlineColor,
         style.boxShadow, style.borderColor, style.backgroundColor, style.textDecoration].join();
@@ -31,12 +33,12 @@ const LOOK: &str = "
 pub(crate) fn walk(browser: &Browser) -> Vec<String> {
     let all: Vec<String> = serde_json::from_value(browser.run(NUMBER, &[])).expect("names are text");
     let mut seen = vec![None; all.len()];
-    // Twice as often as there are elements: some have several places to stop at, such as a date.
-    for _ in 0..=all.len() * 2 {
+    // Some have several places to stop at: a date has one for the day, one for the month, …
+    for _ in 0..all.len() + 40 {
         browser.press([TAB]);
         let Value::Array(found) = browser.run(LOOK, &[]) else { continue };
         let number = found[0].as_u64().and_then(|number| usize::try_from(number).ok()).expect("it was numbered");
-        seen[number] = Some(seen[number].unwrap_or(true) && found[1] == true);
+        seen[number] = Some(found[1] == true);
     }
     let told = all.iter().zip(seen).filter_map(|(name, seen)| match seen {
         None => Some(format!("is not reached: {name}")),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::axe::{self, Violation};
 use crate::bed::eventually;
 use crate::demo::{Demo, HOSTILE, PAGE, of_target};
-use crate::driver::{Browser, ENTER, LIMIT, RIGHT, Scheme, Scripts};
+use crate::driver::{Browser, ENTER, ESCAPE, LIMIT, RIGHT, Scheme, Scripts};
 use crate::keyboard;
 
 /// Every page, with what must be on it.
@@ -34,9 +34,16 @@ fn series(browser: &Browser) -> Vec<String> {
     serde_json::from_value(browser.run(rows, &[])).expect("rows are text")
 }
 
+/// Pages do not refresh themselves any more: what is looked at stays what it is.
+fn quiet(browser: &Browser) {
+    browser.open(&format!("{PAGE}/"));
+    browser.run("sessionStorage.setItem('live', 'off')", &[]);
+}
+
 #[test]
 fn every_page_opens_without_a_complaint_and_axe_finds_nothing_serious_in_light_and_dark() {
     Demo::start().look(Scripts::Run, |browser| {
+        quiet(browser);
         for (page, content) in pages() {
             for scheme in [Scheme::Light, Scheme::Dark] {
                 browser.prefers(scheme);
@@ -107,15 +114,37 @@ fn a_range_is_chosen_by_its_link_and_by_the_form_with_and_without_scripts() {
     }
 }
 
-/// Enter begins it, arrows widen it, Enter takes it.
+/// A button offers it; arrows move its ends, Enter takes it, Escape does not.
 #[test]
 fn a_range_is_picked_on_a_chart_by_the_keyboard() {
     Demo::start().look(Scripts::Run, |browser| {
-        browser.open(&of_target("ping", "core", "127.0.0.1"));
-        keyboard::focus(browser, "figure.chart [tabindex='0']");
-        let steps = std::iter::repeat_n(RIGHT, 5);
-        browser.press(steps.clone().chain([ENTER]).chain(steps).chain([ENTER]));
+        quiet(browser);
+        let page = of_target("ping", "core", "127.0.0.1");
+        browser.open(&page);
+        keyboard::focus(browser, "figure.chart button.pick");
+        browser.press([ENTER, ESCAPE]);
+        let back = "return document.activeElement.matches('button.pick')";
+        assert_eq!((browser.run(back, &[]), browser.address()), (Value::Bool(true), page), "Escape leaves all as it was");
+        browser.press([ENTER]);
+        assert_eq!(browser.text("return document.activeElement.type"), "range");
+        browser.press(std::iter::repeat_n(RIGHT, 5).chain([ENTER]));
         keyboard::arrives(browser, &["from=", "to="]);
+        assert!(count(browser, "figure.chart svg") > 0);
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_page_refreshes_itself_and_one_stays_where_one_is() {
+    Demo::start().look(Scripts::Run, |browser| {
+        let page = format!("{PAGE}/");
+        browser.open(&page);
+        let link = "#series a";
+        keyboard::focus(browser, link);
+        let (newest, here) = ("return document.querySelector('#series time').dateTime", "return document.activeElement.href || ''");
+        let (before, was) = (browser.text(newest), browser.text(here));
+        eventually(LIMIT * 2, || if browser.text(newest) == before { Err(format!("still of {before}")) } else { Ok(()) });
+        assert_eq!((browser.text(here), browser.address()), (was, page));
         assert_eq!(browser.complaints(), Vec::<String>::new());
     });
 }
@@ -123,6 +152,7 @@ fn a_range_is_picked_on_a_chart_by_the_keyboard() {
 #[test]
 fn the_keyboard_alone_reaches_everything_and_one_sees_where_it_is() {
     Demo::start().look(Scripts::Run, |browser| {
+        quiet(browser);
         for (page, _) in pages() {
             browser.open(&page);
             assert_eq!(keyboard::walk(browser), Vec::<String>::new(), "{page}");

@@ -25,7 +25,7 @@ fn screenshots_are_small_and_of_every_page() {
     let wanted = std::env::var_os("QOSD_SCREENSHOTS").map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
     let folder = wanted.unwrap_or_else(|| PathBuf::from(folder.path()));
     std::fs::create_dir_all(&folder).expect("the folder can be made");
-    Demo::start().look(Scripts::Run, |browser| {
+    Demo::start_with_absent().look(Scripts::Run, |browser| {
         let ping = of_target("ping", "core", "milan");
         let pages = [
             ("overview", format!("{PAGE}/"), WIDE, Scheme::Light),
