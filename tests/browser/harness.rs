@@ -6,17 +6,17 @@ use crate::driver::{Browser, ENTER, Scheme, Scripts};
 use crate::keyboard;
 use crate::scripted_server::{Reply, ScriptedServer};
 
-/// A server of one page, whatever is asked.
-fn serving(html: &str) -> ScriptedServer {
+/// A server of one page, whatever is asked, which lets inline styles and scripts through or not.
+fn serving(html: &str, policy: &str) -> ScriptedServer {
     let page =
         format!("<!doctype html><html lang=en><head><title>A page</title></head><body><main><h1>A page</h1>{html}</main></body></html>");
-    let headers = vec![("content-type", "text/html; charset=utf-8".to_owned())];
+    let headers = vec![("content-type", "text/html; charset=utf-8".to_owned()), ("content-security-policy", policy.to_owned())];
     ScriptedServer::start([], Reply::Answer { status: 200, headers, body: page })
 }
 
 fn looking<T: Send>(scripts: Scripts, html: &str, look: impl FnOnce(&Browser) -> T + Send) -> T {
     Namespace::new().enter(|| {
-        let (server, browser) = (serving(html), Browser::start(scripts));
+        let (server, browser) = (serving(html, "default-src 'unsafe-inline'"), Browser::start(scripts));
         browser.open(&server.url());
         look(&browser)
     })
@@ -36,6 +36,17 @@ fn what_a_script_throws_is_a_complaint() {
     looking(Scripts::Run, "<script>nobody.knows()</script>", |browser| {
         let complaints = browser.complaints();
         assert!(complaints.iter().any(|line| line.contains("nobody is not defined")), "{complaints:?}");
+    });
+}
+
+#[test]
+fn what_the_policy_of_a_page_forbids_is_a_complaint() {
+    Namespace::new().enter(|| {
+        let server = serving("<p style='color: red'>Words</p>", "default-src 'none'; style-src 'self'");
+        let browser = Browser::start(Scripts::Run);
+        browser.open(&server.url());
+        let complaints = browser.complaints();
+        assert!(matches!(&complaints[..], [one] if one.contains("Content Security Policy")), "{complaints:?}");
     });
 }
 
