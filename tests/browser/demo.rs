@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::bed::bridge::{Bridge, HUB, address};
 use crate::bed::daemon::{Home, Running};
 use crate::bed::eventually;
+use crate::bed::responder::Responder;
 use crate::bed::rows::Exported;
 use crate::driver::{Browser, Scripts};
 use crate::scripted_server::{Reply, ScriptedServer};
@@ -23,12 +24,20 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Who has said nothing since the collector began is given a minute and a half.
 const ABSENT_WITHIN: Duration = Duration::from_secs(150);
 
+/// A target of ping that is some way off, and loses a packet now and then: something for a smoke chart.
+const FAR: &str = "10.78.0.1";
+const ON_THE_WAY: &str = r#"
+delays = ["18ms", "19ms", "18ms", "24ms", "20ms", "18ms", "31ms", "19ms", "22ms", "18ms", "20ms", "19ms", "47ms"]
+except = [{ every = 83, acts = [] }, { at = [230, 231, 232, 234, 236], acts = [] }]
+"#;
+
 /// What the page shows. Everything ends with it.
 pub(crate) struct Demo {
     bridge: Bridge,
     /// The hub's first.
     services: Vec<(Home, Running)>,
     _server: ScriptedServer,
+    _responder: Responder,
 }
 
 impl Demo {
@@ -36,6 +45,8 @@ impl Demo {
     pub(crate) fn start() -> Self {
         let bridge = Bridge::new(2);
         let server = bridge.hub.enter(|| ScriptedServer::start([], Reply::Raw(SAID.as_bytes().to_vec())));
+        let rule = toml::from_str(ON_THE_WAY).expect("it is a rule");
+        let responder = Responder::start(&bridge.hub, [(FAR.parse().expect("an address"), rule)].into());
         let hub = Home::named("rome-1", &config(&server.url()));
         let probe = |name: &str, site: usize| json!({ "name": name, "proto": 4, "address": address(site) });
         // The third is never there.
@@ -58,7 +69,7 @@ impl Demo {
             let running = agent.start_in(bridge.site(site));
             services.push((agent, running));
         }
-        let demo = Self { bridge, services, _server: server };
+        let demo = Self { bridge, services, _server: server, _responder: responder };
         eventually(LIMIT, || demo.ripe());
         demo
     }
@@ -100,9 +111,9 @@ listen = ["127.0.0.1:9876"]
 url = "http://127.0.0.1:1"
 database = "qos"
 [ping.core]
-targets = ["127.0.0.1", "::1", {{ host = "10.72.0.1", name = "milan" }}, {{ host = "10.72.0.77", name = "nobody" }}, {{ host = "127.0.2.1", name = "{HOSTILE}" }}]
+targets = ["127.0.0.1", "::1", {{ host = "10.72.0.1", name = "milan" }}, {{ host = "{FAR}", name = "oslo" }}, {{ host = "10.72.0.77", name = "nobody" }}, {{ host = "127.0.2.1", name = "{HOSTILE}" }}]
 interval = "1s"
-count = 5
+count = 10
 spacing = "20ms"
 timeout = "500ms"
 [http.portal]

@@ -168,8 +168,8 @@ fn without_scripts_everything_is_there() {
             assert!(count(browser, content) > 0, "{page} has no {content}");
         }
         browser.open(&format!("{PAGE}/"));
-        // Five of ping, two of HTTP, one of iperf3; and what is known of a mesh, if it is shown there.
-        assert!(series(browser).len() >= 8, "{:?}", series(browser));
+        // Six of ping, two of HTTP, one of iperf3; and what is known of a mesh, if it is shown there.
+        assert!(series(browser).len() >= 9, "{:?}", series(browser));
         assert!(count(browser, "#series svg") > 0, "the lines of the last values");
     });
 }
