@@ -1,5 +1,6 @@
 # Every recipe is one step that a person can run by hand.
 .PHONY: run install uninstall man deb test test-systemd test-package fuzz prove check ci bench-ping bench-journal
+.PHONY: dashboards test-flux test-page screenshots
 
 PREFIX ?= /usr
 DESTDIR ?=
@@ -65,6 +66,7 @@ prove:
 check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --test browser -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
 # Man pages and completions of shells, into target/man and target/completions.
@@ -74,6 +76,25 @@ man:
 # The Debian package, into target/debian.
 deb:
 	packaging/deb.sh
+
+# The dashboards for Grafana, into dashboards/; tests/it fails when they are not what this makes.
+dashboards:
+	cargo run --quiet --example dashboards -- dashboards
+
+# Every query of the dashboards in Flux, read by Flux's own language server; needs node and npm.
+test-flux:
+	tests/tools.sh flux
+	node tests/flux/check.js target/tools/flux-lsp-node
+
+# The page in a real browser, without a window; needs root and npm.
+test-page:
+	tests/tools.sh browser
+	tests/run.sh --test browser
+
+# The same, but for the pictures in docs/screenshots.
+screenshots:
+	tests/tools.sh browser
+	QOSD_SCREENSHOTS=docs/screenshots tests/run.sh --test browser screenshots
 
 # Installs, upgrades, removes and purges it in a root of its own, beside what lintian says; needs root.
 test-package: deb

@@ -11,6 +11,8 @@ mod collector_socket;
 mod command_line;
 mod config;
 mod daemon;
+mod dashboard_files;
+mod dashboards;
 mod database;
 mod dead_letters;
 mod delivery_tls;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use self::phases::self_signed;
+pub(crate) use self::phases::self_signed;
 use crate::bed::daemon::{Home, Running};
 use crate::bed::dns::{Dns, Says};
 use crate::bed::eventually;

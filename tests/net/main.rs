@@ -9,6 +9,9 @@ mod backlog;
 mod bed;
 mod bed_itself;
 mod clock;
+#[path = "../it/dashboard_files.rs"]
+mod dashboard_files;
+mod dashboards;
 mod delivery;
 mod disk;
 mod doctor;

@@ -19,7 +19,7 @@ use crate::scripted_server::{Reply, ScriptedServer};
 const PHASES: [&str; 5] = ["http_dns_ms", "http_connect_ms", "http_tls_ms", "http_first_byte_ms", "http_transfer_ms"];
 
 /// TLS with a certificate that nobody signed.
-pub(super) fn self_signed(name: &str) -> Arc<ServerConfig> {
+pub(crate) fn self_signed(name: &str) -> Arc<ServerConfig> {
     let signed = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate can be made");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("ring has them");
