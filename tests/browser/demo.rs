@@ -20,7 +20,7 @@ pub(crate) const HOSTILE: &str = "<img src=x onerror=document.title=1>";
 const SAID: &str = "HTTP/1.1 500 <script>document.title=2</script>\r\n\r\n";
 const KEY: &str = "the-key-of-this-demo";
 /// Long enough for iperf3's first test, and for a round of the mesh.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// Who has said nothing since the collector began is given a minute and a half.
 const ABSENT_WITHIN: Duration = Duration::from_secs(150);
 
@@ -130,7 +130,7 @@ interval = "2s"
 timeout = "900ms"
 [iperf3.backbone]
 targets = ["127.0.0.1"]
-interval = "4s"
+interval = "10s"
 duration = "1s"
 protocols = ["tcp"]
 [collector]
