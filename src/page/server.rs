@@ -107,25 +107,35 @@ async fn respond(request: &HttpRequest, door: &Door) -> HttpResponse {
     {
         return misdirected(&stranger);
     }
+    if request.path().len() + request.query_string().len() > LONGEST_PATH {
+        return closing(wire::response(Answer::refused(414, "the address is too long"), false));
+    }
+    let route = match Route::of(request.path()) {
+        Ok(route) => route,
+        Err(error) => {
+            let status = if error == NoRoute::Unknown { 404 } else { 400 };
+            return closing(wire::response(Answer::refused(status, &error.to_string()), false));
+        }
+    };
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         let mut refusal = wire::response(Answer::refused(405, "this page takes GET and HEAD alone"), false);
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        // Whatever comes behind it is not read.
-        refusal.head_mut().set_connection_type(ConnectionType::Close);
-        return refusal;
+        return closing(refusal);
     }
-    if request.path().len() + request.query_string().len() > LONGEST_PATH {
-        return wire::response(Answer::refused(414, "the address is too long"), false);
+    match route {
+        Route::Style => wire::asset("text/css; charset=utf-8", include_str!("assets/style.css"), request),
+        Route::Script => wire::asset("text/javascript; charset=utf-8", include_str!("assets/page.js"), request),
+        Route::Icon => HttpResponse::build(StatusCode::NO_CONTENT).insert_header((CACHE_CONTROL, "no-cache")).finish(),
+        Route::Healthy => wire::response(Answer::text("ok\n".to_owned()), false),
+        Route::Ready => wire::response(door.press.ready(), false),
+        route => page(request, &door.press, &route).await,
     }
-    match Route::of(request.path()) {
-        Err(error) => wire::response(Answer::refused(if error == NoRoute::Unknown { 404 } else { 400 }, &error.to_string()), false),
-        Ok(Route::Style) => wire::asset("text/css; charset=utf-8", include_str!("assets/style.css"), request),
-        Ok(Route::Script) => wire::asset("text/javascript; charset=utf-8", include_str!("assets/page.js"), request),
-        Ok(Route::Icon) => HttpResponse::build(StatusCode::NO_CONTENT).insert_header((CACHE_CONTROL, "no-cache")).finish(),
-        Ok(Route::Healthy) => wire::response(Answer::text("ok\n".to_owned()), false),
-        Ok(Route::Ready) => wire::response(door.press.ready(), false),
-        Ok(route) => page(request, &door.press, &route).await,
-    }
+}
+
+/// An answer after which the connection is closed: whatever else the other side sends is not read.
+fn closing(mut refusal: HttpResponse) -> HttpResponse {
+    refusal.head_mut().set_connection_type(ConnectionType::Close);
+    refusal
 }
 
 /// The answer to whoever calls us what we are not known to be.
@@ -133,9 +143,7 @@ fn misdirected(stranger: &str) -> HttpResponse {
     let stranger: String = stranger.chars().take(100).collect();
     let why =
         format!("this page does not know the name {stranger:?}; if it is its own, add it to hosts in the section [web] of qosd's config");
-    let mut refusal = wire::response(Answer::refused(StatusCode::MISDIRECTED_REQUEST.as_u16(), &why), false);
-    refusal.head_mut().set_connection_type(ConnectionType::Close);
-    refusal
+    closing(wire::response(Answer::refused(StatusCode::MISDIRECTED_REQUEST.as_u16(), &why), false))
 }
 
 /// Whether the request names us wherever it names anybody, and does so once at least.

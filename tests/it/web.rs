@@ -3,9 +3,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use qosd::clock::Clock;
 use qosd::history::History;
@@ -21,7 +20,9 @@ use qosd::supervisor::policy::Policy;
 use qosd::web::line::Patience;
 use tokio::sync::watch;
 
-use crate::service::{silence_provoked_panics, supervise};
+use crate::service::supervise;
+
+mod load;
 
 /// A server of pages on a free port, for as long as this lives.
 struct Serving {
@@ -204,9 +205,18 @@ fn w3_a_name_that_is_not_ours_gets_an_explanation_and_nothing_else() {
 fn w3_nothing_but_get_and_head_is_taken_and_other_sites_are_told_nothing() {
     let serving = Serving::start();
     for path in routes() {
+        let nowhere = ["/nothing", "/probe/ping/core", "/../../etc/passwd", "//", "/%00"].contains(&path.as_str());
+        let expected = if nowhere {
+            404
+        } else if path.ends_with("%ff") {
+            400
+        } else {
+            405
+        };
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
             let refusal = serving.ask(method, &path, "origin: http://evil.example\r\naccess-control-request-method: GET\r\n");
-            assert_eq!((refusal.status, refusal.header("allow")), (405, Some("get, head")), "{method} {path}");
+            assert_eq!((refusal.status, refusal.header("allow")), (expected, (expected == 405).then_some("get, head")), "{method} {path}");
+            assert_protected(&refusal, method);
         }
     }
     let requeue = serving.ask("GET", "/api/v1/requeue", "");
@@ -340,70 +350,4 @@ fn a_long_answer_is_compressed_for_who_can_read_it() {
     let mut unpacked = Vec::new();
     flate2::read::GzDecoder::new(short.body.as_slice()).read_to_end(&mut unpacked).unwrap();
     assert!(unpacked == plain.body && short.body.len() < 2000, "{}", short.body.len());
-}
-
-#[test]
-fn a_page_that_panics_costs_its_own_request() {
-    silence_provoked_panics();
-    let serving = Serving::telling(Arc::new(|| panic!("provoked in a page")), server::PATIENCE);
-    for _ in 0..5 {
-        let failed = serving.get("/api/v1/status");
-        assert_eq!(failed.status, 500);
-        assert_protected(&failed, "a panic");
-        assert_eq!((serving.get("/healthz").status, serving.get("/api/v1/series").status), (200, 200));
-    }
-}
-
-#[test]
-fn pages_are_made_one_at_a_time_however_many_ask() {
-    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (inside, outside) = (Arc::clone(&now), Arc::clone(&most));
-    let report: Report = Arc::new(move || {
-        outside.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_millis(3));
-        inside.fetch_sub(1, Ordering::SeqCst);
-        serde_json::Value::Null
-    });
-    let serving = Serving::telling(report, server::PATIENCE);
-    std::thread::scope(|scope| {
-        for _ in 0..10 {
-            scope.spawn(|| (0..5).for_each(|_| assert_eq!(serving.get("/api/v1/status").status, 200)));
-        }
-    });
-    assert_eq!((now.load(Ordering::SeqCst), most.load(Ordering::SeqCst)), (0, 1));
-}
-
-/// How long until the other side cuts a connection off.
-#[expect(clippy::disallowed_methods, reason = "this test runs in real time")]
-fn until_cut_off(mut touch: impl FnMut() -> std::io::Result<usize>) -> Duration {
-    let since = Instant::now();
-    while matches!(touch(), Ok(1..)) {}
-    since.elapsed()
-}
-
-#[test]
-fn whoever_is_slow_is_cut_off() {
-    let (quick, short) = (Duration::from_millis(300), Duration::from_secs(5));
-    // The web server counts heads in steps of half a second.
-    let patience = Patience { head: Duration::from_millis(1500), stalled: quick, longest: short, idle: quick };
-    let serving = Serving::telling(Arc::new(|| serde_json::json!("x".repeat(20_000_000))), patience);
-    let limit = Duration::from_secs(4);
-    // A head that does not end.
-    let mut stream = serving.connect();
-    stream.write_all(b"GET / HTTP/1.1\r\nx: ").unwrap();
-    assert!(until_cut_off(|| stream.read(&mut [0; 1024])) < limit);
-    // A page that nobody reads: once it is made, its connection has little time.
-    let mut stream = serving.connect();
-    stream.write_all(b"GET /api/v1/status HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
-    let mut peeked = [0];
-    while stream.peek(&mut peeked).unwrap() == 0 {}
-    std::thread::sleep(Duration::from_secs(2));
-    let mut read = 0;
-    until_cut_off(|| {
-        let more = stream.read(&mut vec![0; 1 << 20]);
-        read += more.as_ref().copied().unwrap_or_default();
-        more
-    });
-    assert!(read < 20_000_000, "all {read} bytes came");
-    assert_eq!(serving.get("/healthz").status, 200, "the others are served as ever");
 }
