@@ -13,7 +13,9 @@
 //! counted again from the journal, but leaves the file whole.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,6 +65,14 @@ pub(super) enum FileError {
     /// What is in the file is not what was written.
     #[error("the file of the history is damaged: {0}")]
     Damaged(&'static str),
+    /// The file can not be made.
+    #[error("{path} can not be made")]
+    Make {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The file can not be taken away.
     #[error("{path} can not be removed")]
     Remove {
@@ -99,7 +109,7 @@ impl FileError {
                     | ErrorCode::FileLockingProtocolFailed
             ),
             Self::Damaged(_) | Self::Panicked | Self::Sqlite { .. } => true,
-            Self::Journal(_) | Self::Remove { .. } | Self::NoRoom(_) | Self::Building(_) => false,
+            Self::Journal(_) | Self::Make { .. } | Self::Remove { .. } | Self::NoRoom(_) | Self::Building(_) => false,
         }
     }
 }
@@ -139,8 +149,13 @@ impl Rolled {
 
 /// Opens the file for writing, or makes it: for the rows of this journal.
 pub(super) fn writer(path: &Path, journal: i64) -> Result<Connection, FileError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let mut conn = open(path, flags).map_err(failed("opening the file"))?;
+    // For nobody else to read, whatever the umask says; SQLite gives the files beside it the same mode. What is there already
+    // is not opened here, as closing it would take away the locks of who reads it.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(source) if source.kind() != ErrorKind::AlreadyExists => return Err(FileError::Make { path: path.to_owned(), source }),
+        _ => {}
+    }
+    let mut conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed("opening the file"))?;
     let version = version(&conn)?;
     prepare(&conn, version == 0).map_err(failed("preparing the file"))?;
     match version {

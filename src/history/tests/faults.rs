@@ -50,6 +50,7 @@ async fn a_file_that_is_none_any_more_is_made_anew() {
         bench.range(1, span(0, 86_400), 100)
     };
     let later = |conn: &rusqlite::Connection| conn.pragma_update(None, "user_version", 2).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions()) & 0o777, 0o600);
     for damage in 0..4 {
         match damage {
             0 => std::fs::write(&file, vec![7; 100_000]).unwrap(),
