@@ -13,6 +13,7 @@ use qosd::measurement::{Row, Series, Value, field_name};
 use qosd::page::{Asked, Sight, overview};
 use qosd::probe::{Finding, Naming, Outcome};
 use qosd::status::Board;
+use qosd::status::pairs::Pairs;
 
 /// Series, if no other number is asked for.
 const SERIES: usize = 1_000;
@@ -68,7 +69,7 @@ fn sight(wanted: usize, clock: &Clock) -> Sight {
             "series": reported.series(now),
         })
     };
-    Sight { clock: clock.clone(), report: Arc::new(report), board, history: History::default() }
+    Sight { clock: clock.clone(), report: Arc::new(report), board, pairs: Pairs::default(), history: History::default() }
 }
 
 /// One in twenty runs fails, as do all of one series in ten at last.

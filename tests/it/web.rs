@@ -13,6 +13,7 @@ use qosd::page::host::Hosts;
 use qosd::page::{Press, Sight, server};
 use qosd::responder::{Responder, ResponderParts};
 use qosd::status::Board;
+use qosd::status::pairs::Pairs;
 use qosd::status::server::Report;
 use qosd::supervisor::actor::View;
 use qosd::supervisor::child::{Child, Placement};
@@ -54,7 +55,7 @@ fn sight(report: Report) -> Sight {
     let hostile =
         Series::new(QOS_METRICS, [("target", "<script>alert(1)</script>"), ("kind", "ping"), ("probe", "core"), ("family", "auto")]);
     board.schedule([&hostile]);
-    Sight { clock: Clock::system(), report, board, history: History::default() }
+    Sight { clock: Clock::system(), report, board, pairs: Pairs::default(), history: History::default() }
 }
 
 impl Serving {
