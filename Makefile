@@ -1,5 +1,5 @@
 # Every recipe is one step that a person can run by hand.
-.PHONY: run install uninstall man deb test test-systemd test-package fuzz prove check ci bench-ping bench-journal
+.PHONY: run install uninstall man deb test test-systemd test-package fuzz prove check ci bench-ping bench-journal bench-page
 .PHONY: dashboards test-flux test-page screenshots
 
 PREFIX ?= /usr
@@ -107,6 +107,10 @@ bench-ping:
 # What the journal takes and costs, and how fast a backlog reaches a real InfluxDB; a quarter of an hour, needs root.
 bench-journal:
 	benches/journal.sh
+
+# How fast the page is with weeks in the journal, and whether measuring notices who looks at it; 20 minutes, needs root.
+bench-page:
+	benches/page.sh
 
 # Everything that must hold before a merge.
 ci:

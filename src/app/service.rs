@@ -132,7 +132,8 @@ async fn serve(options: Options, mut signals: Signals) -> Result<Ended, StartErr
 
 /// Before its first rows the page shows the last ones of the process before.
 async fn remember(parts: Arc<Parts>) {
-    if let Err(error) = recall(&parts.board, &parts.journal, parts.started.unix).await {
+    let meshed = super::lock(&parts.config).collector.is_some();
+    if let Err(error) = recall(&parts.board, meshed.then_some(&parts.pairs), &parts.journal, parts.started.unix).await {
         tracing::warn!(error = explain(&error), "the last rows of before cannot be read, the page begins without them");
     }
 }

@@ -1,9 +1,9 @@
 //! The press: makes pages, one at a time.
 //!
 //! Measuring comes first. However many clients ask, pages are made one after the other, over TCP and on the state socket
-//! together, so that they keep one processor busy at most and every other is free for the threads that measure. Whoever
-//! has waited too long for a turn is told to come again. A page that panics, or that waits for a disk which hangs, costs
-//! its own request and no other.
+//! together, so that they leave processors to the threads that measure. Pages that need the disk have a turn of their own, as
+//! they wait for it most of the time: one that hangs holds up no overview. Whoever has waited too long for a turn is told to
+//! come again. A page that panics costs its own request and no other.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -32,18 +32,20 @@ pub struct Press {
     sight: Sight,
     own: OwnRows,
     actors: View,
-    turns: Arc<Semaphore>,
+    /// Of pages made of memory alone, and of those that need the disk.
+    turns: [Arc<Semaphore>; 2],
 }
 
 impl Press {
     /// Of what there is to be seen.
     pub fn new(sight: Sight, own: OwnRows, actors: View) -> Self {
-        Self { sight, own, actors, turns: Arc::new(Semaphore::new(1)) }
+        Self { sight, own, actors, turns: [(); 2].map(|()| Arc::new(Semaphore::new(1))) }
     }
 
     /// Waits for a turn; none if that takes too long.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        timeout(WAIT, self.turns.acquire()).await.ok()?.ok()
+    pub(super) async fn turn(&self, route: &Route) -> Option<SemaphorePermit<'_>> {
+        let turns = &self.turns[usize::from(route.needs_disk())];
+        timeout(WAIT, turns.acquire()).await.ok()?.ok()
     }
 
     /// Makes the page of a route, whatever happens. To be called by who has the turn.

@@ -82,6 +82,11 @@ impl Route {
             _ => return Err(NoRoute::Unknown),
         })
     }
+
+    /// Whether its page is made of what is on the disk.
+    pub fn needs_disk(&self) -> bool {
+        matches!(self, Self::Target(_) | Self::Svg(_) | Self::Csv(_) | Self::ApiRange(_))
+    }
 }
 
 fn subject(kind: &str, probe: &str, target: &str) -> Result<Subject, NoRoute> {

@@ -158,7 +158,7 @@ fn called_by_name(request: &HttpRequest, hosts: &Hosts) -> Result<(), String> {
 
 /// Waits for a turn, and keeps it until the page is made and compressed.
 async fn page(request: &HttpRequest, press: &Press, route: &Route) -> HttpResponse {
-    let Some(_turn) = press.turn().await else {
+    let Some(_turn) = press.turn(route).await else {
         return wire::response(Answer::refused(503, "too many pages are asked for"), false);
     };
     let asked = route::asked(request.query_string());

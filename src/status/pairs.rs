@@ -109,7 +109,10 @@ impl Seen {
         };
         let before = self.pairs.get(&key).copied();
         // What was expected earlier than a result that came says nothing any more.
-        if before.is_some_and(|before| before.time > pair.time) {
+        if let Some(before) = before.filter(|before| before.time > pair.time) {
+            if pair.outcome != Outcome::PeerAbsent {
+                self.pairs.insert(key, Pair { heard: before.heard.max(Some(pair.time)), ..before });
+            }
             return;
         }
         let heard = if pair.outcome == Outcome::PeerAbsent { before.and_then(|before| before.heard) } else { Some(pair.time) };
@@ -240,6 +243,17 @@ mod tests {
         pairs.observe(&absent(20), Some(Proto::V4));
         let Pair { outcome, loss_pct, heard, .. } = pairs.all()[0].pair;
         assert_eq!((outcome, loss_pct, heard), (Outcome::PeerAbsent, None, Some(at(10))));
+    }
+
+    #[test]
+    fn rows_may_be_told_the_newest_first() {
+        let pairs = Pairs::default();
+        let name = |text| Name::new(text).unwrap();
+        pairs.observe(&absent(&name("a"), &name("b"), Proto::V4, at(20)), None);
+        pairs.observe(&ping("a", "b", 10, 0.0, Some(2.0)), Some(Proto::V4));
+        pairs.observe(&ping("a", "b", 5, 0.0, Some(2.0)), Some(Proto::V4));
+        let Pair { time, outcome, heard, .. } = pairs.all()[0].pair;
+        assert_eq!((time, outcome, heard), (at(20), Outcome::PeerAbsent, Some(at(10))));
     }
 
     #[test]

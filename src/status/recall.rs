@@ -1,6 +1,7 @@
-//! After a start the board remembers: the journal's last rows are read in the background, the newest first.
+//! After a start the board remembers, and in a mesh the pairs: the journal's last rows are read in the background, the newest first.
 
 use super::Board;
+use super::pairs::Pairs;
 use crate::clock::Timestamp;
 use crate::journal::{Journal, JournalError, Position};
 use crate::measurement::Row;
@@ -10,16 +11,18 @@ const CHUNK: u64 = 1_000;
 /// Positions that are looked at in all.
 const MOST: u64 = 100_000;
 
-/// Puts rows of before `started` on the board, until it holds all that it keeps. Those that came since are there already.
-pub async fn recall(board: &Board, journal: &Journal, started: Timestamp) -> Result<(), JournalError> {
+/// Puts rows of before `started` on the board, until it holds all that it keeps; to the pairs of a mesh, as many as are looked
+/// at. Those that came since are there already.
+pub async fn recall(board: &Board, pairs: Option<&Pairs>, journal: &Journal, started: Timestamp) -> Result<(), JournalError> {
     journal.readable().await;
     let tip = *journal.tip().borrow();
     let (first, mut upto) = (journal.first(), tip);
-    while upto >= first && upto.0 > 0 && tip.0 - upto.0 < MOST && board.has_room() {
+    while upto >= first && upto.0 > 0 && tip.0 - upto.0 < MOST && (pairs.is_some() || board.has_room()) {
         let after = Position(upto.0.saturating_sub(CHUNK));
         let stored = journal.read(after, upto, CHUNK as usize).await?;
         let rows: Vec<Row> = stored.into_iter().map(|stored| stored.row).filter(|row| row.time < started).collect();
         board.recall(&rows);
+        pairs.into_iter().for_each(|pairs| rows.iter().for_each(|row| pairs.observe(row, None)));
         upto = after;
     }
     Ok(())
@@ -47,7 +50,7 @@ mod tests {
         let board = Board::default();
         board.schedule(&[series("quiet"), series("busy")]);
         board.observe(&ok("busy", 4_000, 1.0));
-        recall(&board, &journal, at(4_000)).await.unwrap();
+        recall(&board, None, &journal, at(4_000)).await.unwrap();
 
         let busy = board.of(&series("busy")).unwrap();
         let values = busy.recent().values();
@@ -62,7 +65,7 @@ mod tests {
         let journal = Journal::open(dir.path(), settings, Clock::virtual_from(at(5_000)), Mode::Inline).unwrap();
         let board = Board::default();
         board.schedule(&[series("a")]);
-        recall(&board, &journal, at(4_000)).await.unwrap();
+        recall(&board, None, &journal, at(4_000)).await.unwrap();
         assert!(board.of(&series("a")).unwrap().last().is_none());
     }
 }
