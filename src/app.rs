@@ -331,8 +331,8 @@ impl Parts {
         vitals.rows(time)
     }
 
-    /// Everything, for the state socket.
-    fn report(&self) -> serde_json::Value {
+    /// Everything but the series.
+    fn state(&self) -> serde_json::Value {
         let now = self.clock.now();
         serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -350,8 +350,14 @@ impl Parts {
             "outputs": self.outputs_now(),
             "collector": self.surface.status(),
             "mesh": self.desk.status(),
-            "series": self.board.series(now.unix),
         })
+    }
+
+    /// Everything, for the state socket.
+    fn report(&self) -> serde_json::Value {
+        let mut report = self.state();
+        report["series"] = serde_json::json!(self.board.series(self.clock.now().unix));
+        report
     }
 
     /// One line on how things are.

@@ -45,7 +45,7 @@ pub mod words;
 pub struct Sight {
     /// The clocks.
     pub clock: Clock,
-    /// Everything that qosd knows of itself.
+    /// Everything that qosd knows of itself but the series, which are on the board.
     pub report: Report,
     /// The last row of every series.
     pub board: Board,

@@ -19,9 +19,10 @@ impl Parts {
 
     /// What there is to be seen.
     pub(super) fn sight(self: &Arc<Self>) -> Sight {
+        let parts = Arc::clone(self);
         Sight {
             clock: self.clock.clone(),
-            report: self.reporter(),
+            report: Arc::new(move || parts.state()),
             board: self.board.clone(),
             pairs: self.pairs.clone(),
             history: self.history.clone(),

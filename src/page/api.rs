@@ -18,7 +18,9 @@ const MOST: usize = 16;
 
 /// Everything that qosd knows of itself, as on the state socket.
 pub fn status(sight: &Sight) -> Answer {
-    json(&(sight.report)())
+    let mut status = (sight.report)();
+    status["series"] = serde_json::json!(sight.board.series(sight.clock.now().unix));
+    json(&status)
 }
 
 /// The overview: every series with its last values.

@@ -21,6 +21,10 @@ pub(super) fn notices(report: &Report) -> Vec<Notice> {
         let why = output.last_error.as_ref()?;
         Some(notice(&format!("Output {} takes nothing, {} rows wait", shown(&output.name), output.pending), why))
     });
+    let dead = report.outputs.iter().filter(|output| output.dead > 0).map(|output| {
+        let what = format!("{} rows were refused by output {} and wait as dead letters", output.dead, shown(&output.name));
+        notice(&what, output.last_refusal.as_deref().unwrap_or("qosd export --dead-letters shows them"))
+    });
     let at_work = ["running", "degraded"];
     let actor = report.actors.iter().filter(|actor| !at_work.contains(&&*actor.state)).map(|actor| {
         notice(
@@ -29,5 +33,5 @@ pub(super) fn notices(report: &Report) -> Vec<Notice> {
         )
     });
     let mesh = report.mesh.iter().filter_map(|mesh| Some(notice("The collector of the mesh is failing", mesh.error.as_ref()?)));
-    journal.chain(lost).chain(config).chain(output).chain(actor).chain(mesh).collect()
+    journal.chain(lost).chain(config).chain(output).chain(dead).chain(actor).chain(mesh).collect()
 }

@@ -85,7 +85,7 @@ pub fn page(sight: &Sight, asked: &Asked) -> Answer {
         Err(why) => return refusal::page(400, "Not an overview", &why),
     };
     let now = sight.clock.now().unix;
-    let report = Report::without_series((sight.report)()).ok();
+    let report = serde_json::from_value::<Report>((sight.report)()).ok();
     let chosen = choose(sight.board.all(), &wanted, now);
     refusal::rendered(Page::new(report.as_ref(), &wanted, &chosen, now).render())
 }

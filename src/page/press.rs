@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::route::Route;
@@ -23,6 +23,10 @@ const WAIT: Duration = Duration::from_secs(5);
 /// How long a page may take, of which nearly all would be waiting for the journal's disk.
 const LONGEST: Duration = Duration::from_secs(8);
 
+/// Bytes of bodies that may be on their way to those who asked, in pieces of [`PIECE`].
+const ON_THE_WAY: usize = 16 << 20;
+const PIECE: usize = 64 << 10;
+
 /// Makes qosd's own rows, as they are now.
 pub type OwnRows = Arc<dyn Fn() -> Vec<Row> + Send + Sync>;
 
@@ -34,18 +38,32 @@ pub struct Press {
     actors: View,
     /// Of pages made of memory alone, and of those that need the disk.
     turns: [Arc<Semaphore>; 2],
+    room: Arc<Semaphore>,
 }
 
 impl Press {
     /// Of what there is to be seen.
     pub fn new(sight: Sight, own: OwnRows, actors: View) -> Self {
-        Self { sight, own, actors, turns: [(); 2].map(|()| Arc::new(Semaphore::new(1))) }
+        Self {
+            sight,
+            own,
+            actors,
+            turns: [(); 2].map(|()| Arc::new(Semaphore::new(1))),
+            room: Arc::new(Semaphore::new(ON_THE_WAY / PIECE)),
+        }
     }
 
     /// Waits for a turn; none if that takes too long.
     pub(super) async fn turn(&self, route: &Route) -> Option<SemaphorePermit<'_>> {
         let turns = &self.turns[usize::from(route.needs_disk())];
         timeout(WAIT, turns.acquire()).await.ok()?.ok()
+    }
+
+    /// Room for a body until it was read, however slowly that is; none while others take all of it. A larger one than there ever
+    /// is room for takes all.
+    pub(super) fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let pieces = bytes.div_ceil(PIECE).min(ON_THE_WAY / PIECE);
+        Arc::clone(&self.room).try_acquire_many_owned(pieces as u32).ok()
     }
 
     /// Makes the page of a route, whatever happens. To be called by who has the turn.

@@ -24,7 +24,7 @@ use crate::web::line::{Line, Patience};
 
 /// Threads that serve each address. While one makes a page the other still answers.
 const WORKERS: usize = 2;
-/// The most connections of each; further ones wait until one is free.
+/// The most connections of each thread; further ones wait until one is free.
 const CONNECTIONS: usize = 32;
 /// The longest path with its query.
 const LONGEST_PATH: usize = 8192;
@@ -163,5 +163,5 @@ async fn page(request: &HttpRequest, press: &Press, route: &Route) -> HttpRespon
     };
     let asked = route::asked(request.query_string());
     let answer = press.print(route, &asked, wire::wants_openmetrics(request)).await;
-    wire::response(answer, wire::takes_gzip(request))
+    wire::held(wire::response(answer, wire::takes_gzip(request)), |bytes| press.room(bytes))
 }

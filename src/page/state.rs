@@ -60,7 +60,7 @@ struct Output {
 
 /// The page.
 pub fn page(sight: &Sight, _asked: &Asked) -> Answer {
-    match Report::without_series((sight.report)()) {
+    match serde_json::from_value::<Report>((sight.report)()) {
         Ok(report) => refusal::rendered(Page::new(&report, sight.clock.now().unix).render()),
         Err(error) => refusal::page(500, "No status", &format!("the status cannot be read: {error}")),
     }

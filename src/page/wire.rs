@@ -1,15 +1,21 @@
 //! How an answer goes over the wire: what protects a browser, what may be kept, what is compressed.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     self, Accept, AcceptEncoding, CACHE_CONTROL, CONTENT_ENCODING, ETAG, Encoding, Header, HeaderName, HeaderValue, IF_NONE_MATCH, Quality,
     RETRY_AFTER, VARY,
 };
 use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Answer;
 
@@ -53,6 +59,34 @@ pub(super) fn response(answer: Answer, gzip: bool) -> HttpResponse {
     }
 }
 
+/// A body with the room that it takes, which is free again when the body was read or its connection is gone.
+pub(super) struct Held {
+    body: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl MessageBody for Held {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
+}
+
+/// Has a response hold its room; if there is none, it is given up for one that says so.
+pub(super) fn held(response: HttpResponse, room: impl FnOnce(usize) -> Option<OwnedSemaphorePermit>) -> HttpResponse {
+    let (head, body) = response.into_parts();
+    let Ok(body) = body.try_into_bytes() else { return self::response(Answer::refused(500, "this page failed"), false) };
+    match room(body.len()) {
+        Some(room) => head.set_body(BoxBody::new(Held { body, _room: room })),
+        None => self::response(Answer::refused(503, "too many answers are on their way to those who asked"), false),
+    }
+}
+
 /// As quick as it goes: most of a page repeats itself, and every client waits for its turn.
 fn compressed(body: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -88,8 +122,13 @@ pub(super) fn wants_openmetrics(request: &HttpRequest) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use actix_web::body::to_bytes;
     use actix_web::test::TestRequest;
+    use tokio::sync::Semaphore;
+
+    use super::*;
 
     #[test]
     fn openmetrics_is_for_who_asks_for_it() {
@@ -120,5 +159,17 @@ mod tests {
             assert_eq!(takes_gzip(&request), gzip, "{accept}");
         }
         assert!(!takes_gzip(&TestRequest::default().to_http_request()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_holds_its_room_until_it_is_gone_and_without_room_there_is_none() {
+        let room = Arc::new(Semaphore::new(1));
+        let give = || Arc::clone(&room).try_acquire_owned().ok();
+        let page = || response(Answer::html("a page".to_owned()), false);
+        let first = held(page(), |_| give());
+        let second = held(page(), |_| give());
+        assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 503));
+        let body = to_bytes(first.into_body()).await.expect("it is there");
+        assert_eq!((&*body, room.available_permits()), (&b"a page"[..], 1));
     }
 }

@@ -38,12 +38,13 @@ pub struct Report {
     /// The outputs.
     pub outputs: Vec<Output>,
     /// The history.
+    #[serde(default)]
     pub history: HistoryStatus,
     /// The collector of a mesh, if it is one.
     pub collector: Option<CollectorStatus>,
     /// The agent of a mesh, if it is one.
     pub mesh: Option<AgentStatus>,
-    /// Every series.
+    /// Every series; none for whoever is in the same process, and has them from the board.
     #[serde(default)]
     pub series: Vec<SeriesStatus>,
 }
@@ -142,14 +143,4 @@ pub struct Output {
     pub backing_off_until: Option<String>,
     /// Why it last refused a row.
     pub last_refusal: Option<String>,
-}
-
-impl Report {
-    /// Reads all but the series, which whoever is in the same process has from the board.
-    pub fn without_series(mut document: serde_json::Value) -> Result<Self, serde_json::Error> {
-        if let Some(parts) = document.as_object_mut() {
-            parts.remove("series");
-        }
-        serde_json::from_value(document)
-    }
 }

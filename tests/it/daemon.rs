@@ -17,6 +17,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::canaries;
+
 /// The longest that anything may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -235,6 +237,11 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if !thread::panicking()
+            && let Some(folder) = self.socket.parent().and_then(Path::parent)
+        {
+            canaries::are_untold(folder, self.child.id(), &self.log());
+        }
         // Both fail only when it has ended, and that is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -5,6 +5,7 @@
 
 mod answers;
 mod backlog;
+mod canaries;
 mod collector;
 mod collector_abuse;
 mod collector_socket;

@@ -3,6 +3,8 @@
 //! Everything that a test starts ends with it, also when it fails; nothing on the host is changed, no fixed port is used.
 
 pub(crate) mod bridge;
+#[path = "../it/canaries.rs"]
+pub(crate) mod canaries;
 pub(crate) mod daemon;
 pub(crate) mod dns;
 pub(crate) mod flapping;

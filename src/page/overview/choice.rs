@@ -12,6 +12,8 @@ use crate::status::known::Known;
 
 /// Rows on one page: more are hardly read, and a browser needs its time for them.
 pub(super) const PER_PAGE: usize = 1_000;
+/// The longest text that is looked for, as in the form: each word of it costs a look at every tag.
+const LONGEST: usize = 200;
 
 /// What rows are sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,8 +76,12 @@ impl Wanted {
         };
         let page =
             |text: &str| text.parse().ok().filter(|page| *page > 0).ok_or_else(|| format!("page is {text:?}, expected a number from 1 on"));
+        let text = asked.get("q").unwrap_or_default();
+        if text.chars().count() > LONGEST {
+            return Err(format!("q is longer than {LONGEST} characters"));
+        }
         Ok(Self {
-            text: asked.get("q").unwrap_or_default().to_owned(),
+            text: text.to_owned(),
             kind: asked.get("kind").unwrap_or_default().to_owned(),
             health: asked.get("state").map(health).transpose()?,
             sort: asked.get("sort").map(sort).transpose()?.unwrap_or_default(),
@@ -97,11 +103,16 @@ impl Wanted {
     }
 
     fn takes(&self, entry: &Entry, words: &[String]) -> bool {
-        let tag_holds = |word: &String| entry.series.tags().any(|(key, value)| key != "kind" && value.to_lowercase().contains(word));
         (self.kind.is_empty() || entry.series.tag("kind") == Some(&self.kind))
             && self.health.is_none_or(|health| health == entry.health)
-            && words.iter().all(tag_holds)
+            && (words.is_empty() || holds_all(&entry.series, words))
     }
+}
+
+/// Whether each word is in some tag.
+fn holds_all(series: &Series, words: &[String]) -> bool {
+    let tags: Vec<String> = series.tags().filter(|(key, _)| *key != "kind").map(|(_, value)| value.to_lowercase()).collect();
+    words.iter().all(|word| tags.iter().any(|tag| tag.contains(word)))
 }
 
 /// A series, and how it is.
@@ -218,6 +229,12 @@ mod tests {
     #[test]
     fn the_worst_comes_first() {
         assert_eq!(order(&[]), ["lost", "half", "new", "Skipped", "fast", "slow"]);
+    }
+
+    #[test]
+    fn a_text_that_would_take_long_is_refused() {
+        assert!(wanted(&[("q", &"ä".repeat(LONGEST))]).is_ok());
+        assert_eq!(wanted(&[("q", &"1 ".repeat(LONGEST))]).err(), Some("q is longer than 200 characters".to_owned()));
     }
 
     #[test]

@@ -245,7 +245,7 @@ impl Home {
         command.arg("run").arg("--config").arg(self.dir.path().join("qosd.toml")).env("NOTIFY_SOCKET", &path);
         command.envs(self.environment.iter().cloned());
         let started = Instant::now();
-        Running { process: start(&mut command), notify, started }
+        Running { process: start(&mut command).keeping_secrets_of(self.dir.path()), notify, started }
     }
 
     /// The program, as the home's user, in an environment that holds nothing of this test's.

@@ -1,6 +1,7 @@
 //! A child that ends with the test, and what it wrote.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -9,12 +10,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::eventually;
+use super::{canaries, eventually};
 
 /// A running program. Dropping it kills it, by its own pid.
 pub(crate) struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    config: Option<PathBuf>,
 }
 
 impl Process {
@@ -25,7 +27,13 @@ impl Process {
         let lines = Arc::default();
         keep(child.stdout.take(), &lines);
         keep(child.stderr.take(), &lines);
-        Self { child, lines }
+        Self { child, lines, config: None }
+    }
+
+    /// It has its config in this folder, and tells nothing of what is secret there.
+    pub(crate) fn keeping_secrets_of(mut self, config: &Path) -> Self {
+        self.config = Some(config.to_owned());
+        self
     }
 
     /// Its number.
@@ -78,6 +86,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if let Some(config) = self.config.take().filter(|_| !thread::panicking()) {
+            canaries::are_untold(&config, self.child.id(), &self.log());
+        }
         self.kill();
         if thread::panicking() {
             // cargo shows this below the failed test.
