@@ -41,6 +41,7 @@ const MOODS: [Mood; 8] = [Mood::Takes, Mood::Takes, Mood::Takes, Mood::Takes, Mo
 #[derive(Default)]
 struct State {
     flapping: bool,
+    refusing: bool,
     away: bool,
     holds: Rows,
     shown: Rows,
@@ -90,6 +91,11 @@ impl Flapping {
         state.away = false;
     }
 
+    /// From now on it takes nothing, whether it flaps or not, or no longer so.
+    pub(crate) fn refuses(&self, refusing: bool) {
+        self.shared.state().refusing = refusing;
+    }
+
     /// Every row that it holds.
     pub(crate) fn holds(&self) -> Rows {
         self.shared.state().holds.clone()
@@ -135,6 +141,7 @@ impl State {
     /// Takes a request in some mood, which it says.
     fn take(&mut self, body: &str) -> Mood {
         let mood = match (self.away, self.flapping) {
+            _ if self.refusing => Mood::Fails,
             (true, _) => Mood::Resets,
             (false, true) => MOODS[rand::random_range(0..MOODS.len())],
             (false, false) => Mood::Takes,
