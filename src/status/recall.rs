@@ -22,7 +22,8 @@ pub async fn recall(board: &Board, pairs: Option<&Pairs>, journal: &Journal, sta
         let stored = journal.read(after, upto, CHUNK as usize).await?;
         let rows: Vec<Row> = stored.into_iter().map(|stored| stored.row).filter(|row| row.time < started).collect();
         board.recall(&rows);
-        pairs.into_iter().for_each(|pairs| rows.iter().for_each(|row| pairs.observe(row, None)));
+        // Also within a chunk the newest first: of rows with the same time it is the better one.
+        pairs.into_iter().for_each(|pairs| rows.iter().rev().for_each(|row| pairs.observe(row, None)));
         upto = after;
     }
     Ok(())
