@@ -70,9 +70,9 @@ pub struct HistoryStatus {
     pub buckets: u64,
     /// Rows that were put into it since it was made.
     pub rows: u64,
-    /// Positions of the journal that it is behind. Up to some thousand are as they should be.
+    /// Positions of the journal that it is behind. Up to some ten thousand are as they should be.
     pub behind: u64,
-    /// Why nothing is added, while it is so.
+    /// Why nothing is added, or too little can be kept, while it is so.
     pub failing: Option<String>,
 }
 
@@ -135,14 +135,30 @@ impl History {
     /// Columns are rows, if there are few, or begin at multiples of their width since the epoch; the first and the last of
     /// those are only as wide as the part of them that is in the span.
     pub async fn range(&self, series: &Series, span: Span, columns: usize) -> Result<Range, HistoryError> {
+        self.range_every(series, span, columns, None).await
+    }
+
+    /// The same of a series whose interval is known: so few rows are joined, too, if they keep to it.
+    pub async fn range_every(
+        &self,
+        series: &Series,
+        span: Span,
+        columns: usize,
+        interval: Option<Duration>,
+    ) -> Result<Range, HistoryError> {
         let series = series.clone();
-        let answer = self.ask(move |look| look.range(&series, span, columns)).await?;
+        let answer = self.ask(move |look| look.range(&series, span, columns, interval)).await?;
         Ok(answer.unwrap_or_else(|| Range::empty(span)))
     }
 
     /// Every series that it knows, of ourselves and of others in a mesh, in order.
     pub async fn series(&self) -> Result<Vec<Series>, HistoryError> {
-        Ok(self.ask(Look::series).await?.unwrap_or_default())
+        self.series_where(|_| true).await
+    }
+
+    /// Those of them that are wanted, in order. In a mesh, all of a source and a target are wanted, or none.
+    pub async fn series_where(&self, wanted: impl Fn(&Series) -> bool + Send + 'static) -> Result<Vec<Series>, HistoryError> {
+        Ok(self.ask(move |look| look.series(wanted)).await?.unwrap_or_default())
     }
 
     /// How it is.
@@ -177,10 +193,7 @@ impl History {
             answer.await.map_err(|_| failing("its thread did not answer"))
         };
         let found = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| failing("the disk takes too long"))??;
-        found.map(Some).map_err(|error| match error {
-            FileError::Building(rows) => HistoryError::Building(rows),
-            error => HistoryError::Failing(explain(&error)),
-        })
+        found.map(Some).map_err(|error| told(&error, self.status().failing))
     }
 }
 
@@ -210,6 +223,15 @@ impl Drop for Handle {
             // Ended, or the disk hangs: nothing is lost with them.
             let _ = done.recv_timeout(LAST);
         }
+    }
+}
+
+/// Rows that nobody is about to add are not on their way.
+fn told(error: &FileError, failing: Option<String>) -> HistoryError {
+    match (error, failing) {
+        (FileError::Building(_), Some(why)) => HistoryError::Failing(why),
+        (FileError::Building(rows), None) => HistoryError::Building(*rows),
+        (error, _) => HistoryError::Failing(explain(error)),
     }
 }
 

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use crate::clock::Clock;
-use crate::history::History;
+use crate::history::range::{Range, Span};
+use crate::history::{History, HistoryError};
+use crate::measurement::Series;
 use crate::status::Board;
 use crate::status::pairs::Pairs;
 use crate::status::server::Report;
@@ -53,6 +55,14 @@ pub struct Sight {
     pub pairs: Pairs,
     /// What was measured before.
     pub history: History,
+}
+
+impl Sight {
+    /// What is known of a series in a span; where the config has it, with the interval that it has now.
+    pub async fn range(&self, series: &Series, span: Span, columns: usize) -> Result<Range, HistoryError> {
+        let interval = self.board.of(series).and_then(|known| Some(known.pace()?.interval));
+        self.history.range_every(series, span, columns, interval).await
+    }
 }
 
 /// What a request asks for, beside its path.

@@ -1,8 +1,9 @@
 //! The file of the history, for who writes it and for who reads it: `history.sqlite3` beside the journal.
 //!
-//! Its tables, of version 1; of any other, the file is made anew:
+//! Its tables, of version 2; of any other, the file is made anew:
 //!
-//! - `series`: the series as which rows are shown, each with its number, and whether `Ping` is left out of it: see `catalog`.
+//! - `series`: the series as which rows are shown, each with its number, and when the last row was for which `Ping` is left out of it,
+//!   in nanoseconds, or 0: see `catalog`.
 //! - `piece`: two hours of a series. `id` is the number of the series times 2^24, and the number of the piece since the epoch:
 //!   so all pieces of a series lie one behind the other. `body` as in `packing`.
 //! - `place`: where the rows of a piece stand in the journal, under the same `id`.
@@ -25,15 +26,19 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use super::catalog::Catalog;
 use super::packing::{unpack, unpack_places};
 use super::piece::{Piece, Places};
+use crate::clock::Timestamp;
 use crate::journal::{JournalError, Position};
 use crate::measurement::Series;
 
 /// The file in the journal's folder.
 pub(super) const FILE: &str = "history.sqlite3";
 /// Version of the tables, kept in `user_version`.
-const VERSION: i64 = 1;
-/// The size of a page: several pieces fit into one.
-const PAGE: i64 = 16_384;
+const VERSION: i64 = 2;
+/// The size of a page. A batch writes one of every series, or two, so that larger ones would be written for nothing; a piece of
+/// rows of ping fits into one.
+const PAGE: i64 = 4_096;
+/// Pages of the write-ahead file, but for what a single batch takes.
+const WAL: i64 = 512;
 /// How long a statement waits for another that has the file locked.
 const BUSY: Duration = Duration::from_millis(250);
 /// Bits of the number of a piece.
@@ -199,8 +204,8 @@ fn prepare(conn: &Connection, is_new: bool) -> rusqlite::Result<()> {
     }
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     conn.pragma_update(None, "synchronous", "NORMAL")?;
-    conn.pragma_update(None, "wal_autocheckpoint", 128)?;
-    conn.pragma_update(None, "journal_size_limit", 128 * PAGE)
+    conn.pragma_update(None, "wal_autocheckpoint", WAL)?;
+    conn.pragma_update(None, "journal_size_limit", WAL * PAGE)
 }
 
 fn make(conn: &mut Connection, journal: i64) -> rusqlite::Result<()> {
@@ -227,6 +232,11 @@ pub(super) fn piece_of(id: i64) -> i64 {
 /// The checksum of a body.
 pub(super) fn checksum(id: i64, body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&id.to_le_bytes()), body)
+}
+
+/// The checksum of a series.
+pub(super) fn checksum_of(number: i64, key: &str, whole: i64) -> u32 {
+    crc32c::crc32c_append(checksum(number, key.as_bytes()), &whole.to_le_bytes())
 }
 
 /// Up to where, and how much.
@@ -256,12 +266,12 @@ pub(super) fn catalog(conn: &Connection) -> Result<Catalog, FileError> {
     let mut statement = conn.prepare("SELECT number, key, whole, crc FROM series ORDER BY number").map_err(&reading)?;
     let series = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).map_err(&reading)?;
     for known in series {
-        let (number, key, whole, crc): (i64, String, bool, i64) = known.map_err(&reading)?;
-        if i64::from(checksum(number, key.as_bytes())) != crc {
+        let (number, key, whole, crc): (i64, String, i64, i64) = known.map_err(&reading)?;
+        if i64::from(checksum_of(number, &key, whole)) != crc {
             return Err(FileError::Damaged("a series was altered"));
         }
         let series = Series::from_key(&key).map_err(|_| FileError::Damaged("a series is none"))?;
-        catalog.know(number, series, whole);
+        catalog.know(number, series, (whole > 0).then(|| Timestamp::from_nanos(whole)));
     }
     Ok(catalog)
 }

@@ -5,12 +5,13 @@
 //! of long ones it is said that they are not there yet.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
-use super::catalog::{Catalog, is_shown};
+use super::catalog::{Catalog, alone, concerns, is_shown};
 use super::columns::{self, MOST_ROWS, Plan, plan};
 use super::events::events;
 use super::file::{self, FILE, FileError, Rolled, failed};
-use super::piece::{Piece, Places, is_in, piece_of};
+use super::piece::{Piece, Places, bucket_start, is_in, piece_of};
 use super::range::{Range, Span};
 use super::sample::Sample;
 use crate::clock::Timestamp;
@@ -18,7 +19,7 @@ use crate::journal::{Beside, Position, Stored};
 use crate::measurement::Series;
 
 /// Rows that may be lacking in the file: they are looked through for each answer.
-const LACKING: u64 = 20_000;
+pub(super) const LACKING: u64 = 20_000;
 /// Places that are looked through where more is lacking.
 const PLACES: u64 = 150_000;
 
@@ -50,31 +51,30 @@ impl Look {
         Self { beside, known: Known::default() }
     }
 
-    /// Every series as which rows are shown.
-    pub(super) fn series(&mut self) -> Result<Vec<Series>, FileError> {
+    /// Every series as which rows are shown, of those that are wanted: all of a pair of hosts, or none.
+    pub(super) fn series(&mut self, wanted: impl Fn(&Series) -> bool) -> Result<Vec<Series>, FileError> {
         let rolled = self.kept(None, Span { from: Timestamp::default(), to: Timestamp::default() })?.rolled;
         let mut new: HashSet<Series> = HashSet::new();
         self.back(rolled.position, Timestamp::from_nanos(i64::MIN), LACKING, &mut |series| {
-            if is_shown(series) && !new.contains(series) {
+            if is_shown(series) && !new.contains(series) && alone(series).is_some_and(|shown| wanted(&shown)) {
                 new.insert(series.clone());
             }
             false
         })?;
-        let mut catalog = self.known.catalog.clone();
+        let mut catalog = self.known.catalog.some(wanted);
         let (ping, own): (Vec<_>, Vec<_>) = new.iter().partition(|series| series.measurement() == crate::mesh::collector::rows::PING);
         // Those that tell their family first.
         for series in own.into_iter().chain(ping) {
-            catalog.place(series, false);
+            catalog.place(series, Timestamp::from_nanos(i64::MAX), false);
         }
         let names: BTreeSet<Series> = catalog.names().map(|(_, series)| series.clone()).collect();
         Ok(names.into_iter().collect())
     }
 
-    /// What is known of a series in a span.
-    pub(super) fn range(&mut self, series: &Series, span: Span, columns: usize) -> Result<Range, FileError> {
+    /// What is known of a series in a span. `interval` is how far its rows are apart, if the config says it.
+    pub(super) fn range(&mut self, series: &Series, span: Span, columns: usize, interval: Option<Duration>) -> Result<Range, FileError> {
         let mut kept = self.kept(Some(series), span)?;
-        let lacking = self.lacking(series, span, kept.rolled)?;
-        let lacking: Vec<Sample> = lacking.iter().filter_map(|stored| Sample::of(&stored.row)).collect();
+        let lacking = self.shown(series, &self.lacking(series, span, kept.rolled)?);
         for sample in &lacking {
             if let Some(piece) = piece_of(sample.time).filter(|piece| is_near(span, *piece)) {
                 kept.pieces.entry(piece).or_default().add(std::slice::from_ref(sample));
@@ -83,10 +83,10 @@ impl Look {
         let plan = plan(span, rows_in(span, &kept.pieces), columns);
         let rows = if let Plan::Buckets(_) = plan { None } else { self.rows(span, &kept, lacking)? };
         let (single, (step, columns)) = match (plan, rows) {
-            (Plan::Single, Some(rows)) => (true, columns::single(&rows)),
+            (Plan::Single, Some(rows)) => (true, columns::single(&rows, interval)),
             (Plan::Rows(width), Some(rows)) => (false, (width, columns::of_rows(span, &rows, width))),
-            (Plan::Buckets(count), _) => (false, columns::of_buckets(span, &kept.pieces, count)),
-            (_, None) => (false, columns::of_buckets(span, &kept.pieces, 1)),
+            (Plan::Buckets(count), _) => (false, columns::of_buckets(span, &kept.pieces, count, interval)),
+            (_, None) => (false, columns::of_buckets(span, &kept.pieces, 1, interval)),
         };
         Ok(Range { span, step, single, columns, events: events(span, &kept.pieces, step) })
     }
@@ -123,8 +123,7 @@ impl Look {
 
     /// The rows of a series that the file lacks: all, or those from the start of the span on.
     fn lacking(&self, series: &Series, span: Span, rolled: Rolled) -> Result<Vec<Stored>, FileError> {
-        let catalog = &self.known.catalog;
-        let mut wanted = |row: &Series| catalog.shows(row, series);
+        let mut wanted = |row: &Series| concerns(row, series);
         let tip = self.beside.tip()?;
         let behind = tip.0.saturating_sub(rolled.position.0);
         if behind > LACKING {
@@ -142,6 +141,19 @@ impl Look {
             after = end;
         }
         Ok(rows)
+    }
+
+    /// What of these rows is shown as the series: decided as by who writes the file.
+    fn shown(&self, series: &Series, rows: &[Stored]) -> Vec<Sample> {
+        let mut catalog = self.known.catalog.around(series);
+        let samples = rows.iter().filter_map(|Stored { row, .. }| {
+            let sample = Sample::of(row)?;
+            let place = catalog.place(&row.series, row.time, !sample.figures.is_empty())?;
+            Some((place.number, sample))
+        });
+        let samples: Vec<_> = samples.collect();
+        let number = catalog.number(series);
+        samples.into_iter().filter(|(shown, _)| Some(*shown) == number).map(|(_, sample)| sample).collect()
     }
 
     /// Looks back through at most so many places, down to a position. Says which of them are wanted, the last first, and whether
@@ -169,13 +181,19 @@ impl Look {
     /// Every row of a span, in order; none if some are not in the journal any more.
     fn rows(&self, span: Span, kept: &Kept, lacking: Vec<Sample>) -> Result<Option<Vec<Sample>>, FileError> {
         let buckets = kept.places.iter().flat_map(|(piece, places)| places.0.iter().map(move |(bucket, places)| (*piece, *bucket, places)));
-        let wanted = buckets.filter(|(piece, bucket, _)| is_in(span, *piece, *bucket)).flat_map(|(.., places)| places);
-        let mut positions: Vec<Position> = wanted.copied().collect();
-        positions.sort_unstable();
-        let (rows, is_whole) = self.beside.at(&positions)?;
+        let wanted = buckets.filter(|(piece, bucket, _)| is_in(span, *piece, *bucket));
+        // Of the bucket in which the span begins, what is gone was before the span, or is its first minutes at most.
+        let (edge, inner): (Vec<_>, Vec<_>) = wanted.partition(|(piece, bucket, _)| bucket_start(*piece, *bucket) < span.from);
+        let at = |buckets: Vec<(i64, u8, &Vec<Position>)>| {
+            let mut positions: Vec<Position> = buckets.into_iter().flat_map(|(.., places)| places).copied().collect();
+            positions.sort_unstable();
+            self.beside.at(&positions)
+        };
+        let (mut rows, (more, is_whole)) = (at(edge)?.0, at(inner)?);
         if !is_whole {
             return Ok(None);
         }
+        rows.extend(more);
         let mut samples: Vec<Sample> = rows.iter().filter_map(|stored| Sample::of(&stored.row)).chain(lacking).collect();
         samples.retain(|sample| span.from <= sample.time && sample.time < span.to);
         // Where a better row took the place of another, it came later.

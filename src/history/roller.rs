@@ -12,17 +12,22 @@ use std::time::Duration;
 use super::Shared;
 use super::catalog::is_shown;
 use super::file::{FILE, FileError};
+use super::look::LACKING;
 use super::piece::piece_of;
-use super::store::{Store, mark, remove};
+use super::store::{Batch, Store, mark, remove};
 use crate::clock::Clock;
 use crate::journal::{Beside, Position, Steady};
 use crate::settings::explain;
 
 /// How often it is looked how far the journal is.
 const LOOK: Duration = Duration::from_secs(2);
-/// Rows that are added at once.
-pub(super) const BATCH: u64 = 4_000;
-/// Fewer rows wait this long: each batch writes a page of every series.
+/// The fewest and the most rows that are added at once. The most are some 30 MiB of memory while they are.
+const BATCH: (u64, u64) = (4_000, 60_000);
+/// Rows of each series that are worth a batch: it writes a page or two of every series, however many of its rows are in there.
+const EACH: u64 = 10;
+/// From batch to batch, at least: but while more is lacking than answers can take from the journal, row by row.
+const GAP: Duration = Duration::from_mins(2);
+/// Fewer rows wait this long.
 const WAIT: Duration = Duration::from_mins(15);
 /// How often age is looked at.
 const AGE: Duration = Duration::from_mins(10);
@@ -34,6 +39,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const ROOM: u64 = 16 << 20;
 /// The share of the journal's cap that the file may have: an eighth.
 const SHARE: u64 = 8;
+/// What is wrong if that is less than what is being filled.
+const SHORT: &str = "an eighth of journal.max_size is less than two hours of all series take";
 /// Added to the thread's nice value.
 const NICE: i32 = 10;
 
@@ -47,13 +54,25 @@ pub(super) struct Roller {
     added: Option<Duration>,
     aged: Option<Duration>,
     failing: Option<Duration>,
+    /// Whether the share holds less than a piece of all series.
+    short: bool,
+}
+
+/// Whether a batch is due, with so many series and rows, after such a time without one.
+fn is_due(series: u64, behind: u64, waited: Duration) -> bool {
+    let batch = batch_of(series);
+    behind >= batch.max(LACKING) || (behind >= batch && waited >= GAP) || (behind > 0 && waited >= WAIT)
+}
+
+fn batch_of(series: u64) -> u64 {
+    series.saturating_mul(EACH).clamp(BATCH.0, BATCH.1)
 }
 
 impl Roller {
     /// Nothing was looked at yet.
     pub(super) fn new(shared: Arc<Shared>, beside: Beside, clock: Clock) -> Self {
         let steady = Steady::new(clock.now());
-        Self { shared, beside, clock, steady, store: None, added: None, aged: None, failing: None }
+        Self { shared, beside, clock, steady, store: None, added: None, aged: None, failing: None, short: false }
     }
 
     /// Runs until it is stopped.
@@ -76,7 +95,8 @@ impl Roller {
                 if self.failing.take().is_some() {
                     tracing::info!("the history is kept again");
                 }
-                self.shared.change(|status| status.failing = None);
+                let failing = self.short.then(|| SHORT.to_owned());
+                self.shared.change(|status| status.failing = failing);
                 if more { self.clock.mono().saturating_sub(begun).min(PAUSE) } else { LOOK }
             }
             Err(error) => self.failed(&error),
@@ -107,18 +127,18 @@ impl Roller {
         let Some(store) = &mut self.store else { return Ok(false) };
         let tip = self.beside.tip()?;
         let behind = tip.0.saturating_sub(store.rolled().position.0);
-        let waited = self.added.is_none_or(|added| now.mono.saturating_sub(added) >= WAIT);
-        if behind >= BATCH || (behind > 0 && waited) {
-            let (rows, upto) = next(&self.beside, store.rolled().position, tip)?;
-            store.add(&rows, upto)?;
+        let waited = self.added.map_or(WAIT, |added| now.mono.saturating_sub(added));
+        if is_due(store.series() as u64, behind, waited) {
+            let (rows, upto) = next(&self.beside, store, tip)?;
+            store.add(rows, upto)?;
             self.added = Some(now.mono);
         }
         let settings = self.beside.settings()?;
-        if store.bytes()?.0 > settings.max_size / SHARE
-            && let Some(oldest) = store.oldest()?
-        {
-            store.forget(oldest + 1)?;
+        let short = keep_to(store, settings.max_size / SHARE)?;
+        if short && !std::mem::replace(&mut self.short, short) {
+            tracing::warn!(reason = SHORT, "the history has too little room, charts show what is newest");
         }
+        self.short = short;
         if let Some(today) = trusted.filter(|_| self.aged.is_none_or(|aged| now.mono.saturating_sub(aged) >= AGE)) {
             self.aged = Some(now.mono);
             let limit = piece_of(today.minus(settings.max_age)).unwrap_or_default();
@@ -134,11 +154,12 @@ impl Roller {
         let Some(store) = &self.store else { return Ok(false) };
         let (rolled, bytes, series) = (store.rolled(), store.bytes()?.1, store.series() as u64);
         let behind = self.beside.tip()?.0.saturating_sub(rolled.position.0);
+        let is_more = is_due(series, behind, Duration::ZERO);
         self.shared.change(|status| {
             (status.bytes, status.series, status.buckets) = (bytes, series, rolled.buckets);
             (status.rows, status.behind) = (rolled.rows, behind);
         });
-        Ok(behind >= BATCH)
+        Ok(is_more)
     }
 
     /// With the file open that is of this journal: if there is none, a new one.
@@ -192,12 +213,48 @@ fn has_room(folder: &Path) -> Result<(), FileError> {
 }
 
 /// The next rows, about a batch of them, and up to where that is all.
-fn next(beside: &Beside, after: Position, tip: Position) -> Result<(Vec<crate::journal::Stored>, Position), FileError> {
-    let (mut rows, mut upto) = (Vec::new(), after);
-    while upto < tip && (rows.len() as u64) < BATCH {
+fn next(beside: &Beside, store: &mut Store, tip: Position) -> Result<(Batch, Position), FileError> {
+    let (mut batch, mut upto, most) = (Batch::default(), store.rolled().position, batch_of(store.series() as u64));
+    while upto < tip && batch.rows() < most {
         let (found, end) = beside.next((upto, tip), &mut is_shown)?;
-        rows.extend(found);
+        store.gather(&mut batch, &found);
         upto = end;
     }
-    Ok((rows, upto))
+    Ok((batch, upto))
+}
+
+/// Deletes the oldest piece if there is too much, but never that which is being filled: then it says that this one alone is too much.
+fn keep_to(store: &mut Store, share: u64) -> Result<bool, FileError> {
+    if store.bytes()?.0 <= share {
+        return Ok(false);
+    }
+    let (oldest, newest) = (store.oldest()?, store.newest()?);
+    match oldest.filter(|oldest| Some(*oldest) < newest) {
+        Some(oldest) => store.forget(oldest + 1).map(|()| false),
+        None => Ok(oldest.is_some()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_of_a_batch() {
+        let minutes = Duration::from_mins;
+        for (series, behind, waited, expected) in [
+            (100, 1_499, minutes(14), false),
+            (100, 1_500, minutes(15), true),
+            (100, 4_000, minutes(1), false),
+            (100, 4_000, minutes(2), true),
+            (100, 20_000, minutes(0), true),
+            (1_000, 9_999, minutes(14), false),
+            (1_000, 10_000, minutes(10), true),
+            (10_000, 59_999, minutes(6), false),
+            (10_000, 60_000, minutes(0), true),
+            (100, 0, minutes(60), false),
+        ] {
+            assert_eq!(is_due(series, behind, waited), expected, "{series} series, {behind} rows, {waited:?}");
+        }
+    }
 }

@@ -1,11 +1,11 @@
 //! Writes the history's file. A store that failed is not used again: the thread opens it anew, or throws it away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::catalog::{Catalog, Change};
+use super::catalog::Catalog;
 use super::file::{self, FileError, Rolled, failed};
 use super::packing::{pack, pack_places};
 use super::piece::piece_of;
@@ -26,6 +26,15 @@ pub(super) struct Store {
     rolled: Rolled,
 }
 
+/// Rows that follow each other, on their way into the file.
+#[derive(Default)]
+pub(super) struct Batch {
+    pieces: BTreeMap<i64, New>,
+    changed: BTreeSet<i64>,
+    last: Option<(Position, u32)>,
+    rows: u64,
+}
+
 /// New rows of a piece.
 #[derive(Default)]
 struct New {
@@ -36,6 +45,13 @@ struct New {
 /// The checksum by which a row is known again.
 pub(super) fn mark(row: &Row) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(row.series.key().as_bytes()), &row.time.nanos().to_le_bytes())
+}
+
+impl Batch {
+    /// How many rows it has.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
 }
 
 /// Takes the file away, with what belongs to it.
@@ -74,30 +90,34 @@ impl Store {
         self.catalog.names().count()
     }
 
-    /// Adds the rows that follow, in order of position: from here on, all up to and with `upto` are in it.
-    pub(super) fn add(&mut self, rows: &[Stored], upto: Position) -> Result<(), FileError> {
-        let mut changes = Vec::new();
-        let mut pieces: BTreeMap<i64, New> = BTreeMap::new();
+    /// Puts the rows that follow into a batch, in order of position: only what is kept of them stays in memory.
+    pub(super) fn gather(&mut self, batch: &mut Batch, rows: &[Stored]) {
         for Stored { position, row } in rows {
+            batch.last = Some((*position, mark(row)));
             let Some((sample, piece)) = Sample::of(row).zip(piece_of(row.time)) else { continue };
-            let (number, change) = self.catalog.place(&row.series, !sample.figures.is_empty());
-            changes.extend(change);
-            if let Some(number) = number {
-                let new = pieces.entry(file::id(number, piece)).or_default();
-                new.places.push((sample.time, *position));
-                new.samples.push(sample);
+            let Some(place) = self.catalog.place(&row.series, row.time, !sample.figures.is_empty()) else { continue };
+            if place.is_changed {
+                batch.changed.insert(place.number);
             }
+            let new = batch.pieces.entry(file::id(place.number, piece)).or_default();
+            new.places.push((sample.time, *position));
+            new.samples.push(sample);
+            batch.rows += 1;
         }
+    }
+
+    /// Adds a batch: from here on, all rows up to and with `upto` are in the file.
+    pub(super) fn add(&mut self, batch: Batch, upto: Position) -> Result<(), FileError> {
         let mut rolled = self.rolled;
         rolled.position = upto;
-        rolled.rows += pieces.values().map(|new| new.samples.len() as u64).sum::<u64>();
-        rolled.edition += i64::from(!changes.is_empty());
-        if let Some(Stored { position, row }) = rows.last() {
-            (rolled.last, rolled.crc) = (*position, mark(row));
+        rolled.rows += batch.rows;
+        rolled.edition += i64::from(!batch.changed.is_empty());
+        if let Some((position, mark)) = batch.last {
+            (rolled.last, rolled.crc) = (position, mark);
         }
         let tx = self.conn.transaction().map_err(failed("beginning to write"))?;
-        put_series(&tx, &changes).map_err(failed("writing the series"))?;
-        for (id, new) in pieces {
+        put_series(&tx, &self.catalog, &batch.changed).map_err(failed("writing the series"))?;
+        for (id, new) in batch.pieces {
             rolled.buckets += add_to(&tx, id, new)?;
         }
         put_rolled(&tx, &rolled).map_err(failed("writing up to where it goes"))?;
@@ -108,13 +128,22 @@ impl Store {
 
     /// The oldest piece of any series.
     pub(super) fn oldest(&self) -> Result<Option<i64>, FileError> {
-        let find = || {
-            let mut statement = self.conn.prepare("SELECT min(id) FROM piece WHERE id BETWEEN ?1 AND ?2")?;
-            let first = |number| statement.query_row([file::id(number, 0), file::id(number, i64::MAX)], |row| row.get::<_, Option<i64>>(0));
-            self.catalog.names().map(|(number, _)| number).map(first).collect::<rusqlite::Result<Vec<_>>>()
-        };
-        let firsts = find().map_err(failed("looking for the oldest"))?;
-        Ok(firsts.into_iter().flatten().map(file::piece_of).min())
+        let found = self.of_each("SELECT min(id) FROM piece WHERE id BETWEEN ?1 AND ?2").map_err(failed("looking for the oldest"))?;
+        Ok(found.into_iter().min())
+    }
+
+    /// The newest piece of any series: that which is being filled.
+    pub(super) fn newest(&self) -> Result<Option<i64>, FileError> {
+        let found = self.of_each("SELECT max(id) FROM piece WHERE id BETWEEN ?1 AND ?2").map_err(failed("looking for the newest"))?;
+        Ok(found.into_iter().max())
+    }
+
+    /// A piece of each series: each look goes to one end of it.
+    fn of_each(&self, sql: &str) -> rusqlite::Result<Vec<i64>> {
+        let mut statement = self.conn.prepare(sql)?;
+        let one = |number| statement.query_row([file::id(number, 0), file::id(number, i64::MAX)], |row| row.get::<_, Option<i64>>(0));
+        let found = self.catalog.names().map(|(number, _)| number).map(one).collect::<rusqlite::Result<Vec<_>>>()?;
+        Ok(found.into_iter().flatten().map(file::piece_of).collect())
     }
 
     /// Deletes the pieces before this one, and series that have none left.
@@ -191,12 +220,12 @@ fn add_to(tx: &Transaction<'_>, id: i64, new: New) -> Result<u64, FileError> {
     Ok((piece.buckets.len() - before) as u64)
 }
 
-fn put_series(tx: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
+fn put_series(tx: &Transaction<'_>, catalog: &Catalog, changed: &BTreeSet<i64>) -> rusqlite::Result<()> {
     let mut statement = tx.prepare("INSERT OR REPLACE INTO series (number, key, whole, crc) VALUES (?1, ?2, ?3, ?4)")?;
-    for Change(number, series, whole) in changes {
-        let key = series.key();
-        let crc = file::checksum(*number, key.as_bytes());
-        statement.execute(params![number, key, whole, crc])?;
+    for number in changed {
+        let Some((series, whole)) = catalog.known(*number) else { continue };
+        let (key, whole) = (series.key(), whole.map_or(0, Timestamp::nanos));
+        statement.execute(params![number, key, whole, file::checksum_of(*number, &key, whole)])?;
     }
     Ok(())
 }

@@ -93,7 +93,7 @@ impl Bench {
     }
 
     fn range(&mut self, target: usize, span: Span, columns: usize) -> Range {
-        self.look.range(&series(target), span, columns).unwrap()
+        self.look.range(&series(target), span, columns, None).unwrap()
     }
 
     /// The rows of all columns of a day.
@@ -137,7 +137,7 @@ async fn an_answer_does_not_depend_on_how_far_the_file_has_come() {
     assert!(before[0].single && !between[1].single);
     assert_eq!(between[1].step, Duration::from_mins(5));
     assert_eq!(bench.status().rows, 3900);
-    assert_eq!(bench.look.series().unwrap(), [series(0), series(1), series(2)]);
+    assert_eq!(bench.look.series(|_| true).unwrap(), [series(0), series(1), series(2)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,10 +232,54 @@ async fn rows_of_a_mesh_are_series_of_ping_in_the_file_and_before() {
         if rolled {
             bench.roll();
         }
-        let all = bench.look.series().unwrap();
+        let all = bench.look.series(|_| true).unwrap();
         assert_eq!(all[0].to_string(), "qos_metrics,family=auto,kind=ping,probe=mesh,source=a,target=b");
-        assert_eq!(bench.look.range(&all[0], span(0, 3600), 100).unwrap().columns.len(), 10, "{rolled}");
+        assert_eq!(bench.look.range(&all[0], span(0, 3600), 100, None).unwrap().columns.len(), 10, "{rolled}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_families_of_a_pair_are_columns_of_a_minute() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(dir.path());
+    let ping = |minute: i64, nanos: u64| {
+        let mut fields = Fields::new();
+        fields.put("avg", Value::Float(2.0));
+        fields.put("loss", Value::Float(0.0));
+        let series = Series::new("Ping", [("source", "a"), ("target", "b"), ("status", "ok")]);
+        Row { series, time: at(minute * 60).plus(Duration::from_nanos(nanos)), fields }
+    };
+    bench.journal.append((0..30).flat_map(|minute| [ping(minute, 0), ping(minute, 1)]).collect());
+    let shown = bench.look.series(|_| true).unwrap();
+    let range = bench.look.range(&shown[0], span(0, 3600), 100, None).unwrap();
+    assert_eq!((range.single, range.step, range.columns.len()), (true, Duration::from_mins(1), 60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ping_is_left_out_while_whole_rows_come_in_the_file_and_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(dir.path());
+    let naming = Naming { agent: "a".into(), kind: "ping", probe: "mesh".into() };
+    let own = naming.series("b", "ipv4", &std::collections::BTreeMap::new());
+    let ping = |minute: i64| {
+        let mut fields = Fields::new();
+        fields.put("avg", Value::Float(2.0));
+        Row { series: Series::new("Ping", [("source", "a"), ("target", "b"), ("status", "ok")]), time: at(minute * 60 + 5), fields }
+    };
+    // The agent of this host goes away after half an hour; then another one posts for it.
+    bench.journal.append((0..30).flat_map(|minute| [Row { series: own.clone(), ..row(0, minute * 60) }, ping(minute)]).collect());
+    bench.journal.append((30..60).map(ping).collect());
+    for rolled in [false, true] {
+        if rolled {
+            bench.roll();
+        }
+        let columns = bench.look.range(&own, span(0, 3600), 100, None).unwrap().columns;
+        assert_eq!((columns.len(), columns[30].start), (30 + 16, at(44 * 60 + 5)), "{rolled}");
+    }
+    bench.journal.append((60..62).map(ping).collect());
+    assert_eq!(bench.look.range(&own, span(0, 7200), 100, None).unwrap().columns.len(), 48);
+    assert_eq!(bench.look.series(|series| series.tag("target") == Some("b")).unwrap(), [own]);
+    assert_eq!(bench.look.series(|series| series.tag("target") == Some("c")).unwrap(), []);
 }
 
 #[tokio::test]

@@ -91,8 +91,11 @@ impl Beside {
         let answer = question(&mut reader);
         match &answer {
             Ok(_) => *slot = Some(reader),
-            // As after any other look that meets it: the writer looks closer.
-            Err(error) if sound::is_damage(error) => held(&shared.inbox).suspect(shared.clock.now().mono),
+            // As after any other look that meets it: the writer looks closer, and at once.
+            Err(error) if sound::is_damage(error) => {
+                held(&shared.inbox).suspect(shared.clock.now().mono);
+                shared.wake.notify_all();
+            }
             Err(_) => {}
         }
         answer

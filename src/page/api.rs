@@ -53,7 +53,7 @@ pub async fn range(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
     }
     let mut ranges = Vec::new();
     for series in found {
-        match sight.history.range(&series, span, COLUMNS).await {
+        match sight.range(&series, span, COLUMNS).await {
             Ok(range) => ranges.push((series, range)),
             Err(error) => return failing(&error),
         }

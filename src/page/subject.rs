@@ -18,7 +18,8 @@ pub struct Subject {
 impl Subject {
     /// Its series, in a fixed order: those that are scheduled and those that were. `?family=` and `?source=` choose among them.
     pub async fn series(&self, sight: &Sight, asked: &Asked) -> Result<Vec<Series>, HistoryError> {
-        let mut found = sight.history.series().await?;
+        let subject = self.clone();
+        let mut found = sight.history.series_where(move |series| subject.is_of(series)).await?;
         found.extend(sight.board.scheduled());
         found.retain(|series| self.is_of(series) && chosen(series, asked));
         found.sort();

@@ -72,7 +72,7 @@ pub async fn page(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
     }
     let mut seen = Vec::new();
     for series in series.iter().take(MOST_GROUPS) {
-        let range = sight.history.range(series, span, COLUMNS).await;
+        let range = sight.range(series, span, COLUMNS).await;
         let range = range.unwrap_or_else(|error| {
             trouble = Some(error);
             Range::empty(span)

@@ -23,8 +23,9 @@ pub async fn recall(board: &Board, pairs: Option<&Pairs>, journal: &Journal, sta
         let rows: Vec<Row> = stored.into_iter().map(|stored| stored.row).filter(|row| row.time < started).collect();
         board.recall(&rows);
         if let Some(pairs) = pairs {
-            for row in &rows {
-                pairs.observe(row, None);
+            // Also within a chunk the newest first: of rows with the same time it is the better one.
+            for row in rows.iter().rev() {
+                pairs.recall(row);
             }
         }
         upto = after;

@@ -49,7 +49,7 @@ async fn a_file_that_is_none_any_more_is_made_anew() {
         bench.roll();
         bench.range(1, span(0, 86_400), 100)
     };
-    let later = |conn: &rusqlite::Connection| conn.pragma_update(None, "user_version", 2).unwrap();
+    let later = |conn: &rusqlite::Connection| conn.pragma_update(None, "user_version", 9).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions()) & 0o777, 0o600);
     for damage in 0..4 {
         match damage {
@@ -83,7 +83,7 @@ async fn a_byte_that_flips_is_never_shown() {
         std::fs::write(&file, flipped).unwrap();
         let mut bench = Bench::open(dir.path());
         // Whoever reads first tells whoever writes.
-        let first = bench.look.range(&series(1), span(0, 86_400), 100);
+        let first = bench.look.range(&series(1), span(0, 86_400), 100, None);
         if first.as_ref().is_err_and(FileError::is_damage) {
             bench.shared.suspect();
         } else if let Ok(range) = first {
@@ -178,7 +178,7 @@ async fn a_disk_that_is_away_is_an_error_and_passes() {
     std::fs::rename(&data, &away).unwrap();
     bench.roll();
     assert!(bench.status().failing.is_some());
-    assert!(bench.look.range(&series(0), span(0, 86_400), 100).is_err());
+    assert!(bench.look.range(&series(0), span(0, 86_400), 100, None).is_err());
     std::fs::rename(&away, &data).unwrap();
     bench.roll();
     assert_eq!((bench.status().failing, bench.rows(0)), (None, 100));
@@ -226,8 +226,48 @@ async fn while_much_is_to_be_added_short_spans_are_there_and_long_ones_say_so() 
     }
     let range = bench.range(0, span(45 * 3600 - 600, 45 * 3600), 300);
     assert_eq!((range.single, range.columns.len()), (true, 600));
-    let long = bench.look.range(&series(0), span(0, 45 * 3600), 300);
+    let long = bench.look.range(&series(0), span(0, 45 * 3600), 300, None);
     assert!(matches!(long, Err(FileError::Building(162_000))), "{long:?}");
     bench.roll();
     assert_eq!(bench.range(0, span(0, 45 * 3600), 300).columns.iter().map(super::super::range::Column::rows).sum::<u32>(), 162_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_being_filled_stays_however_small_the_share_is_and_it_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::with(dir.path(), Settings { max_size: 8 * 30_000, ..settings() });
+    bench.append(0..100);
+    for _ in 0..3 {
+        bench.roll();
+        assert_eq!(bench.rows(0), 100);
+        assert!(bench.status().failing.unwrap().contains("less than two hours"));
+    }
+    bench.append(100..130);
+    bench.roll();
+    assert_eq!(bench.rows(0), 10, "what is older goes as soon as there is something newer");
+}
+
+#[test]
+fn rows_that_nobody_adds_are_not_on_their_way() {
+    let said = |failing: Option<&str>| super::super::told(&FileError::Building(7), failing.map(str::to_owned)).to_string();
+    assert_eq!(said(Some("only 9 bytes are free")), "the history cannot be read: only 9 bytes are free");
+    assert!(said(None).contains("7 rows to go"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_journal_dropped_at_the_edge_of_a_span_does_not_make_its_columns_coarse() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(dir.path());
+    bench.journal.append((0..60).map(|minute| row(0, minute * 60)).collect());
+    bench.roll();
+    let asked = span(33 * 60, 3600);
+    let before = bench.range(0, asked, 100);
+    let drop_before = |minute: i64| {
+        let conn = rusqlite::Connection::open(dir.path().join("journal.sqlite3")).unwrap();
+        conn.execute("DELETE FROM row WHERE time < ?1", [at(minute * 60).nanos()]).unwrap();
+    };
+    drop_before(32);
+    assert_eq!(bench.range(0, asked, 100), before);
+    drop_before(36);
+    assert!(!bench.range(0, asked, 100).single);
 }

@@ -42,7 +42,7 @@ async fn found(sight: &Sight, subject: &Subject, asked: &Asked, width: i32) -> R
     let away = |error: crate::history::HistoryError| Answer::refused(503, &error.to_string());
     let matching = subject.series(sight, asked).await.map_err(away)?;
     let series = choose(matching, &sight.board.scheduled())?;
-    let range = sight.history.range(&series, span, super::plot_width(width)).await.map_err(away)?;
+    let range = sight.range(&series, span, super::plot_width(width)).await.map_err(away)?;
     Ok((chart, series, range))
 }
 
