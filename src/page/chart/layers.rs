@@ -3,11 +3,12 @@
 use plotters::style::RGBColor;
 
 use super::axis::seconds;
-use super::cells::{Cell, Says, count, stretches};
+use super::cells::{Cell, count, stretches};
 use super::legend::Key;
 use super::palette::{EVENT, GAP, LOADED, LOSS_HIGH, of_loss};
 use super::plot::{Painted, Plot};
 use crate::history::range::{Column, Event, Span};
+use crate::probe::Says;
 
 /// How high the strip at the foot of the plot is, as a share of it.
 const STRIP: f64 = 0.036;
