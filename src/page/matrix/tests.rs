@@ -78,6 +78,19 @@ fn the_worst_row_and_column_are_named_above() {
 }
 
 #[test]
+fn what_was_not_measured_is_not_worse_than_what_was_lost() {
+    let pairs = [
+        named("a", "b", Outcome::Partial, Some(50.0), Some(1.0)),
+        named("b", "a", Outcome::LocalError, None, None),
+        named("b", "c", Outcome::Ok, Some(0.0), Some(1.0)),
+    ];
+    let told = words(&table(&mesh(&["a", "b", "c"]), &pairs, LOSS, NOW), LOSS);
+    assert!(told.ends_with("Worst row: a (50.0 % loss on average to 1). Worst column: b (50.0 % loss on average from 1)."), "{told}");
+    let alone = words(&table(&mesh(&["a", "b"]), &pairs[1..2], LOSS, NOW), LOSS);
+    assert!(alone.ends_with("Worst row: b (1 not measured). Worst column: a (1 not measured)."), "{alone}");
+}
+
+#[test]
 fn the_worst_come_first_if_that_is_asked() {
     let table = table(
         &mesh(&["a", "b", "c", "d"]),
