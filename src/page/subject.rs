@@ -3,6 +3,10 @@
 use super::{Asked, Sight};
 use crate::history::HistoryError;
 use crate::measurement::Series;
+use crate::mesh::agent::plan::{KIND, PROBE};
+
+/// Of a family that nobody told.
+const AUTO: &str = "auto";
 
 /// The decoded parts of a path. There is one series of each family and of each source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +24,7 @@ impl Subject {
     pub async fn series(&self, sight: &Sight, asked: &Asked) -> Result<Vec<Series>, HistoryError> {
         let mut found = sight.history.series().await?;
         found.extend(sight.board.scheduled());
-        found.retain(|series| self.is_of(series) && chosen(series, asked));
+        self.choose(&mut found, asked);
         found.sort();
         found.dedup();
         Ok(found)
@@ -28,7 +32,22 @@ impl Subject {
 
     /// Those of them that are scheduled: known also while the disk does not have the others.
     pub fn scheduled(&self, sight: &Sight, asked: &Asked) -> Vec<Series> {
-        sight.board.scheduled().into_iter().filter(|series| self.is_of(series) && chosen(series, asked)).collect()
+        let mut scheduled = sight.board.scheduled();
+        self.choose(&mut scheduled, asked);
+        scheduled
+    }
+
+    fn choose(&self, series: &mut Vec<Series>, asked: &Asked) {
+        series.retain(|series| self.is_of(series) && is_asked(series, asked, "source"));
+        let is_told = |series: &Series| is_asked(series, asked, "family") || (self.is_mesh() && series.tag("family") == Some(AUTO));
+        // Rows of `Ping` do not tell their family: those of a pair are all shown in one series, whichever is asked for.
+        if !self.is_mesh() || series.iter().any(is_told) {
+            series.retain(is_told);
+        }
+    }
+
+    fn is_mesh(&self) -> bool {
+        self.kind == KIND && self.probe == PROBE
     }
 
     fn is_of(&self, series: &Series) -> bool {
@@ -36,6 +55,30 @@ impl Subject {
     }
 }
 
-fn chosen(series: &Series, asked: &Asked) -> bool {
-    ["family", "source"].iter().all(|key| asked.get(key).is_none_or(|wanted| series.tag(key) == Some(wanted)))
+fn is_asked(series: &Series, asked: &Asked, key: &str) -> bool {
+    asked.get(key).is_none_or(|wanted| series.tag(key) == Some(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measurement::QOS_METRICS;
+    use crate::page::testing::asked;
+
+    fn found(probe: &str, families: &[&str], wanted: &str) -> Vec<String> {
+        let subject = Subject { kind: "ping".into(), probe: probe.into(), target: "b".into() };
+        let of =
+            |family| Series::new(QOS_METRICS, [("kind", "ping"), ("probe", probe), ("target", "b"), ("source", "a"), ("family", family)]);
+        let mut series: Vec<Series> = families.iter().map(|family| of(*family)).collect();
+        subject.choose(&mut series, &asked(&[("family", wanted), ("source", "a")]));
+        series.iter().map(|series| series.tag("family").unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn of_a_pair_of_a_mesh_the_family_may_not_be_told_by_its_rows() {
+        assert_eq!(found("mesh", &["auto"], "ipv4"), ["auto"], "nobody told it yet");
+        assert_eq!(found("mesh", &["ipv6"], "ipv4"), ["ipv6"], "it was told by an absence over the other one");
+        assert_eq!(found("mesh", &["ipv4", "ipv6"], "ipv4"), ["ipv4"]);
+        assert_eq!(found("core", &["auto", "ipv6"], "ipv4"), Vec::<String>::new());
+    }
 }

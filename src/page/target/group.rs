@@ -27,6 +27,8 @@ pub(super) struct Group {
     pub(super) loss: Option<String>,
     pub(super) good: Option<(String, String)>,
     pub(super) failing: Option<(String, String)>,
+    /// Why there are no charts.
+    pub(super) trouble: Option<Shown>,
     pub(super) charts: Vec<Figure>,
     pub(super) values: Vec<Value>,
 }
@@ -61,9 +63,17 @@ pub(super) fn label(series: &Series) -> String {
 
 impl Group {
     /// `number` says which it is in the page, from 0 on.
-    pub(super) fn new(number: usize, series: &Series, known: Option<&Known>, range: &Range, query: &Query, now: Timestamp) -> Self {
+    pub(super) fn new(
+        number: usize,
+        series: &Series,
+        known: Option<&Known>,
+        range: Result<&Range, &Shown>,
+        query: &Query,
+        now: Timestamp,
+    ) -> Self {
         let health = known.map_or(Health::Disabled, |known| Health::of(known, now));
         let last = known.and_then(Known::last);
+        let mark = if number == 0 { String::new() } else { format!("-{}", number + 1) };
         let moment = |time: Timestamp| (words::time(time), words::ago(time, now));
         Self {
             number: number + 1,
@@ -78,7 +88,8 @@ impl Group {
             loss: known.and_then(|known| known.recent().loss()).map(words::percent),
             good: known.and_then(Known::good).map(moment),
             failing: known.and_then(Known::failing_since).map(moment),
-            charts: figures(&if number == 0 { String::new() } else { format!("-{}", number + 1) }, series, range, query),
+            trouble: range.err().cloned(),
+            charts: range.map(|range| figures(&mark, series, range, query)).unwrap_or_default(),
             values: last.map(values).unwrap_or_default(),
         }
     }
