@@ -1,5 +1,8 @@
 //! Which series a page or a chart is of.
 
+use std::collections::BTreeSet;
+
+use super::link::TAG;
 use super::{Asked, Sight};
 use crate::history::HistoryError;
 use crate::measurement::Series;
@@ -20,13 +23,17 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Its series, in a fixed order: those that are scheduled and those that were. `?family=` and `?source=` choose among them.
+    /// Its series, in a fixed order: those that are scheduled and those that were. `?family=`, `?source=` and of each own tag
+    /// `?tag.KEY=` choose among them.
     pub async fn series(&self, sight: &Sight, asked: &Asked) -> Result<Vec<Series>, HistoryError> {
         let mut found = sight.history.series().await?;
         found.extend(sight.board.scheduled());
         self.choose(&mut found, asked);
         found.sort();
         found.dedup();
+        // Of very many only the first are shown: those that are still measured.
+        let scheduled = BTreeSet::from_iter(sight.board.scheduled());
+        found.sort_by_key(|series| !scheduled.contains(series));
         Ok(found)
     }
 
@@ -38,7 +45,7 @@ impl Subject {
     }
 
     fn choose(&self, series: &mut Vec<Series>, asked: &Asked) {
-        series.retain(|series| self.is_of(series) && is_asked(series, asked, "source"));
+        series.retain(|series| self.is_of(series) && is_asked(series, asked, "source") && has_tags(series, asked));
         let is_told = |series: &Series| is_asked(series, asked, "family") || (self.is_mesh() && series.tag("family") == Some(AUTO));
         // Rows of `Ping` do not tell their family: those of a pair are all shown in one series, whichever is asked for.
         if !self.is_mesh() || series.iter().any(is_told) {
@@ -59,6 +66,11 @@ fn is_asked(series: &Series, asked: &Asked, key: &str) -> bool {
     asked.get(key).is_none_or(|wanted| series.tag(key) == Some(wanted))
 }
 
+fn has_tags(series: &Series, asked: &Asked) -> bool {
+    let mut tags = asked.query.iter().filter_map(|(key, value)| Some((key.strip_prefix(TAG)?, value)));
+    tags.all(|(key, value)| value.is_empty() || series.tag(key) == Some(value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +84,15 @@ mod tests {
         let mut series: Vec<Series> = families.iter().map(|family| of(*family)).collect();
         subject.choose(&mut series, &asked(&[("family", wanted), ("source", "a")]));
         series.iter().map(|series| series.tag("family").unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn series_that_differ_in_their_own_tags_can_be_chosen() {
+        let subject = Subject { kind: "ping".into(), probe: "core".into(), target: "b".into() };
+        let of = |site| Series::new(QOS_METRICS, [("kind", "ping"), ("probe", "core"), ("target", "b"), ("site", site)]);
+        let mut series = vec![of("milan"), of("rome")];
+        subject.choose(&mut series, &asked(&[("tag.site", "rome")]));
+        assert_eq!(series, [of("rome")]);
     }
 
     #[test]

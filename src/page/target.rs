@@ -39,7 +39,7 @@ struct Page {
     earlier: String,
     later: Option<String>,
     /// What the form keeps beside the times.
-    kept: Vec<(&'static str, String)>,
+    kept: Vec<(String, String)>,
     groups: Vec<Group>,
     /// When there are several series: each alone.
     series: Vec<Choice>,
@@ -113,12 +113,9 @@ impl View<'_> {
             let known = sight.board.of(series);
             Group::new(number, series, known.as_deref(), range.as_ref(), &query, self.now)
         });
-        let series = |series: &Series| {
-            let (family, source) = (series.tag("family").unwrap_or_default(), series.tag("source").unwrap_or_default());
-            Choice { word: shown(&group::label(series)), link: query.of_series(family, source), is_chosen: alone }
-        };
+        let series = |series: &Series| Choice { word: shown(&group::label(series)), link: query.of_series(series), is_chosen: alone };
         let range = |name: &str| Choice { word: shown(name), link: query.range(name), is_chosen: query.is_range(name) };
-        let is_narrow = ["family", "source"].iter().any(|key| self.asked.get(key).is_some());
+        let is_narrow = !query.kept().is_empty();
         Page {
             target: shown(&self.subject.target),
             kind: shown(&self.subject.kind),

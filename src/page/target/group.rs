@@ -7,7 +7,6 @@ use crate::measurement::Series;
 use crate::page::chart::{self, Drawn};
 use crate::page::shown::{Shown, shown};
 use crate::page::{link, words};
-use crate::probe::FIXED_TAGS;
 use crate::status::health::Health;
 use crate::status::known::{Known, Last};
 
@@ -58,7 +57,9 @@ pub(super) fn label(series: &Series) -> String {
         Some(other) => other,
     };
     let source = series.tag("source").map(|source| format!("from {source}")).unwrap_or_default();
-    [family, &source].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    let own = link::own_tags(series).map(|(key, value)| format!("{key}={value}"));
+    let parts = [family.to_owned(), source].into_iter().chain(own).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join(" ")
 }
 
 impl Group {
@@ -78,7 +79,7 @@ impl Group {
         Self {
             number: number + 1,
             label: shown(&label(series)),
-            tags: series.tags().filter(|(key, _)| !FIXED_TAGS.contains(key)).map(|(key, value)| (shown(key), shown(value))).collect(),
+            tags: link::own_tags(series).map(|(key, value)| (shown(key), shown(value))).collect(),
             state: health.name(),
             word: health.word(),
             why: known.map(|known| words::why(health, known)).unwrap_or_default(),
@@ -99,7 +100,7 @@ fn figures(mark: &str, series: &Series, range: &Range, query: &Query) -> Vec<Fig
     let tag = |key| series.tag(key).unwrap_or_default();
     // A chart is as fit to be seen as the page around it.
     let name = shown(&format!("{} {}", tag("target"), label(series))).to_string();
-    let address = |chart: &chart::Chart, ending| query.chart(&link::chart(series, ending), chart.field, tag("family"), tag("source"));
+    let address = |chart: &chart::Chart, ending| query.chart(&link::chart(series, ending), chart.field, series);
     let figure = |one: &chart::Chart| Figure {
         id: format!("chart-{}{mark}", one.field),
         title: one.title,
@@ -127,8 +128,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_series_of_a_target_are_told_apart_by_family_and_source() {
+    fn the_series_of_a_target_are_told_apart_by_family_source_and_their_own_tags() {
         let of = |family: &str| Series::new("qos_metrics", [("family", family), ("source", "rome-1")]);
         assert_eq!((label(&of("ipv6")), label(&of("auto"))), ("IPv6 from rome-1".to_owned(), "from rome-1".to_owned()));
+        let own = Series::new("qos_metrics", [("family", "ipv4"), ("source", "rome-1"), ("site", "milan")]);
+        assert_eq!(label(&own), "IPv4 from rome-1 site=milan");
     }
 }
