@@ -289,7 +289,9 @@ mod tests {
         let pairs = Pairs::default();
         let absent = absent(&Name::new("me").unwrap(), &Name::new("b").unwrap(), Proto::V6, at(10));
         for rows in [[absent.clone(), own("b", 10, 0)], [own("b", 10, 0), absent]] {
-            rows.iter().for_each(|row| pairs.observe(row, None));
+            for row in rows {
+                pairs.observe(&row, None);
+            }
             assert_eq!(pairs.all()[0].pair.outcome, Outcome::Ok);
         }
     }

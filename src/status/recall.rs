@@ -22,7 +22,9 @@ pub async fn recall(board: &Board, pairs: Option<&Pairs>, journal: &Journal, sta
         let stored = journal.read(after, upto, CHUNK as usize).await?;
         let rows: Vec<Row> = stored.into_iter().map(|stored| stored.row).filter(|row| row.time < started).collect();
         board.recall(&rows);
-        pairs.into_iter().for_each(|pairs| rows.iter().for_each(|row| pairs.recall(row)));
+        if let Some(pairs) = pairs {
+            rows.iter().for_each(|row| pairs.recall(row));
+        }
         upto = after;
     }
     Ok(())

@@ -144,9 +144,9 @@ fn main(fields: &Fields) -> Option<&'static str> {
     known.or_else(first)
 }
 
-/// Whether a field is about the target: a step of the clock is not.
+/// Whether a field is a value of the target: a step of the clock is not, and loss is told beside the value.
 fn is_measured(name: &str) -> bool {
-    name != crate::probe::CLOCK_STEP.info().name
+    name != crate::probe::CLOCK_STEP.info().name && name != LOSS
 }
 
 fn rank(name: &str) -> usize {
@@ -197,6 +197,7 @@ mod tests {
         assert_eq!(recent.slots(), [Slot::Value(1.5), Slot::Lost, Slot::Nothing], "only what was lost is told as lost");
         assert_eq!((recent.main(), recent.loss()), (Some("ping_avg_ms"), Some(0.5)));
         assert_eq!(of(&[(Outcome::Skipped, &[])]).loss(), None);
+        assert_eq!(of(&[(Outcome::Timeout, &[("ping_packet_loss_pct", 100.0)])]).slots(), [Slot::Lost], "loss is no time");
     }
 
     #[test]

@@ -201,6 +201,24 @@ fn phases_that_only_some_rows_have_add_up_to_the_mean_of_all() {
 }
 
 #[test]
+fn every_colour_of_the_strip_is_in_the_legend() {
+    let mut columns: Vec<_> = [99, 80, 1]
+        .into_iter()
+        .zip(0..)
+        .map(|(answered, n)| {
+            let mut column = busy(n, 60);
+            column.outcomes = vec![(Outcome::Ok, answered), (Outcome::Timeout, 1)];
+            column
+        })
+        .collect();
+    columns[1].outcomes[1].1 = 20;
+    let Drawn { svg, .. } = draw(&charts("http")[0], "x", &Range { single: false, ..range(180, 60, columns) });
+    for key in [">≤ 5 % failed<", ">≤ 25 % failed<", ">more failed<"] {
+        assert!(svg.contains(key), "{key} in {svg}");
+    }
+}
+
+#[test]
 fn the_usual_is_that_of_rows_and_not_of_columns() {
     let mut one = column(0, &[]);
     one.figures = vec![("ping_avg_ms", Spread { min: 1.0, low: 2.0, median: 5.0, high: 20.0, max: 30.0, mean: 7.0, rows: 50 })];

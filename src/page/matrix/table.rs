@@ -92,7 +92,7 @@ impl Badness {
                 (_, Some(figure)) => (sum, count) = (sum + f64::from(figure), count + 1.0),
                 (Cell::Seen { pair, stale: false }, None) if pair.outcome == Outcome::PeerAbsent => absent += 1,
                 (Cell::Seen { pair, stale: false }, None) if pair.outcome.says() == Says::Failed => {
-                    (sum, count) = (sum + LOST, count + 1.0)
+                    (sum, count) = (sum + LOST, count + 1.0);
                 }
                 (Cell::Seen { stale: false, .. }, None) => unmeasured += 1,
                 _ => {}
@@ -107,7 +107,7 @@ impl Badness {
 const LOST: f64 = 1000.0;
 
 /// The matrix in sentences.
-pub(super) fn words(table: &Table, view: View) -> String {
+pub(super) fn sentences(table: &Table, view: View) -> String {
     let cells = || table.rows.iter().flat_map(|(_, cells)| cells.iter().map(|(there, _)| *there));
     let count = |class: &str| cells().filter(|cell| cell.class() == class).count();
     let (ok, low, mid, high) = (count("ok"), count("low"), count("mid"), count("high"));

@@ -9,6 +9,8 @@ use crate::page::words;
 
 /// Something that happened.
 pub(super) struct Happened {
+    /// As in the charts of its series.
+    pub(super) number: usize,
     pub(super) time: String,
     pub(super) series: Shown,
     pub(super) what: Shown,
@@ -17,10 +19,12 @@ pub(super) struct Happened {
 /// All that is known, the latest first.
 pub(super) fn all(seen: &[Seen]) -> Vec<Happened> {
     let known = seen.iter().filter_map(|(series, range)| Some((series, range.as_ref().ok()?)));
-    let mut all: Vec<(Timestamp, &Series, &What)> =
-        known.flat_map(|(series, range)| range.events.iter().map(move |event| (event.time, series, &event.what))).collect();
+    let mut all: Vec<(Timestamp, usize, &Series, &What)> = known
+        .flat_map(|(series, range)| range.events.iter().zip(1..).map(move |(event, number)| (event.time, number, series, &event.what)))
+        .collect();
     all.sort_by_key(|(time, ..)| std::cmp::Reverse(*time));
-    let happened = |(time, series, what): (Timestamp, &Series, &What)| Happened {
+    let happened = |(time, number, series, what): (Timestamp, usize, &Series, &What)| Happened {
+        number,
         time: words::time(time),
         series: shown(&super::group::label(series)),
         what: shown(&say(what)),
@@ -59,7 +63,9 @@ mod tests {
             (3, What::AddressChanged { from: "192.0.2.1".into(), to: "192.0.2.2".into() }),
             (4, What::Skipped("restart".into())),
         ]);
-        let told: Vec<_> = all(&[(series("a"), Ok(one)), (series("b"), Ok(other))]).iter().map(|event| event.what.to_string()).collect();
+        let all = all(&[(series("a"), Ok(one)), (series("b"), Ok(other))]);
+        assert_eq!(all.iter().map(|event| event.number).collect::<Vec<_>>(), [3, 2, 2, 1, 1], "as in the charts");
+        let told: Vec<_> = all.iter().map(|event| event.what.to_string()).collect();
         assert_eq!(
             told,
             [
