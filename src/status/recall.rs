@@ -23,7 +23,9 @@ pub async fn recall(board: &Board, pairs: Option<&Pairs>, journal: &Journal, sta
         let rows: Vec<Row> = stored.into_iter().map(|stored| stored.row).filter(|row| row.time < started).collect();
         board.recall(&rows);
         if let Some(pairs) = pairs {
-            rows.iter().for_each(|row| pairs.recall(row));
+            for row in &rows {
+                pairs.recall(row);
+            }
         }
         upto = after;
     }

@@ -81,7 +81,7 @@ fn choose(mut matching: Vec<Series>, asked: &Asked, scheduled: &[Series]) -> Res
 /// What a series is called above its chart.
 fn name(series: &Series) -> String {
     let tag = |key: &str| series.tag(key).unwrap_or_default().to_owned();
-    let own: String = link::own_tags(series).map(|(key, value)| format!(", {key}={value}")).collect();
+    let own = link::own_tags(series).fold(String::new(), |told, (key, value)| format!("{told}, {key}={value}"));
     format!("{}/{}/{}, {}, from {}{own}", tag("kind"), tag("probe"), tag("target"), tag("family"), tag("source"))
 }
 
