@@ -26,6 +26,7 @@ pub mod ledger;
 pub mod load;
 mod member;
 pub mod ping;
+mod says;
 pub mod schedule;
 pub mod summary;
 pub mod target;
@@ -33,6 +34,7 @@ pub mod target;
 pub use assignment::{Assignment, Planned};
 use load::Load;
 pub use member::{AnyEngine, AnyKind, EngineSource, Member, Reading};
+pub use says::Says;
 
 /// Every kind of probe. Config, checks, command line and supervisor learn from this list what there is.
 pub static KINDS: &[&dyn AnyKind] = &[&Member::<ping::Ping>::NEW, &Member::<iperf3::Iperf3>::NEW, &Member::<http::Http>::NEW];

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::{Answer, Asked, Sight, Subject};
 use crate::history::range::{Range, Spread};
+use crate::status::recent::Slot;
 use axis::{Axis, spell};
 use cells::{Cell, cells};
 use legend::{Key, place};
@@ -185,7 +186,7 @@ fn sized(chart: &Chart, name: &str, range: &Range, width: i32) -> Drawn {
 }
 
 fn keys(chart: &Chart, range: &Range, cells: &[Cell<'_>]) -> Vec<Key> {
-    let mut keys = if has_data(chart, range) { shapes::keys(chart.shape(), chart.field, cells) } else { Vec::new() };
+    let mut keys = if has_data(chart, range) { shapes::keys(chart.shape(), chart.field, cells, range.single) } else { Vec::new() };
     let has_loss = matches!(chart.shape(), Shape::Smoke(_) | Shape::Loss) && !keys.is_empty();
     keys.extend(layers::keys(cells, &range.events, has_loss));
     keys
@@ -212,9 +213,9 @@ fn paint(mut plot: Plot<'_>, chart: &Chart, range: &Range, cells: &[Cell<'_>]) -
     layers::events(&plot, range.span, &range.events)
 }
 
-/// A line of the last values, for a row of the overview: an `svg` element without axes. None = no value in that slot.
-pub fn sparkline(values: &[Option<f32>]) -> String {
-    spark::spark(values)
+/// A line of the last values, for a row of the overview: an `svg` element without axes.
+pub fn sparkline(slots: &[Slot]) -> String {
+    spark::spark(slots)
 }
 
 /// A chart at its own address, as SVG.

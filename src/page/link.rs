@@ -5,10 +5,25 @@ use std::fmt::Write;
 use url::form_urlencoded::Serializer;
 
 use crate::measurement::Series;
+use crate::probe::FIXED_TAGS;
+
+/// What stands before the name of an own tag in a query.
+pub const TAG: &str = "tag.";
 
 /// The page of a series' target.
 pub fn target(series: &Series) -> String {
     path("/probe", series)
+}
+
+/// The tags of a series that its config gives it.
+pub fn own_tags(series: &Series) -> impl Iterator<Item = (&str, &str)> {
+    series.tags().filter(|(key, _)| !FIXED_TAGS.contains(key))
+}
+
+/// What chooses a series among those of its target.
+pub fn choice(series: &Series) -> Vec<(String, String)> {
+    let told = ["family", "source"].into_iter().filter_map(|key| Some((key.to_owned(), series.tag(key)?.to_owned())));
+    told.chain(own_tags(series).map(|(key, value)| (format!("{TAG}{key}"), value.to_owned()))).collect()
 }
 
 /// A chart of a series' target, with the ending of its form.

@@ -8,11 +8,12 @@ use std::fmt::Write;
 
 use askama::Template;
 
-use super::{Answer, Asked, Sight};
+use super::{Answer, Asked, Sight, words};
+use crate::clock::Timestamp;
 use crate::mesh::list::Proto;
 use crate::status::pairs::MOST;
 use listed::listed;
-use table::{Table, View, spoken, table, words};
+use table::{Table, View, sentences, spoken, table};
 
 mod cell;
 mod listed;
@@ -49,6 +50,7 @@ struct Page {
     /// Whether this host is in a mesh at all.
     member: bool,
     whole: bool,
+    now: String,
     words: String,
     caption: String,
     choices: Vec<Choice>,
@@ -70,16 +72,16 @@ struct Shown {
 
 /// The page.
 pub fn page(sight: &Sight, asked: &Asked) -> Answer {
-    let (report, scheduled) = ((sight.report)(), sight.board.scheduled());
-    let Some(listed) = listed(&report, &scheduled) else { return rendered(&Page::outside()) };
+    let (report, scheduled, now) = ((sight.report)(), sight.board.scheduled(), sight.clock.now().unix);
+    let Some(listed) = listed(&report, &scheduled) else { return rendered(&Page::outside(now)) };
     let pairs = sight.pairs.all();
     let has = |proto| listed.targets.values().any(|protos| protos.contains(&proto)) || pairs.iter().any(|named| named.proto == proto);
     let view = match view(asked, if has(Proto::V4) || !has(Proto::V6) { Proto::V4 } else { Proto::V6 }) {
         Ok(view) => view,
         Err(why) => return Answer::refused(400, &why),
     };
-    let table = table(&listed, &pairs, view, sight.clock.now().unix);
-    let mut page = Page::inside(table, view, listed.whole);
+    let table = table(&listed, &pairs, view, now);
+    let mut page = Page::inside(table, view, listed.whole, now);
     let unplaced = sight.pairs.unplaced();
     if unplaced > 0 {
         let _ = write!(page.words, " {unplaced} results of pairs beyond {MOST} are not shown.");
@@ -111,10 +113,11 @@ fn view(asked: &Asked, proto: Proto) -> Result<View, String> {
 
 impl Page {
     /// Of a host that is in no mesh.
-    fn outside() -> Self {
+    fn outside(now: Timestamp) -> Self {
         Self {
             member: false,
             whole: false,
+            now: words::time(now),
             words: String::new(),
             caption: String::new(),
             choices: Vec::new(),
@@ -123,8 +126,8 @@ impl Page {
         }
     }
 
-    fn inside(table: Table, view: View, whole: bool) -> Self {
-        let words = words(&table, view);
+    fn inside(table: Table, view: View, whole: bool, now: Timestamp) -> Self {
+        let told = sentences(&table, view);
         let figure = if view.show == Show::Loss { "Packet loss" } else { "Mean round-trip time in milliseconds" };
         let caption = format!("{figure} over {}, from the row to the column; in small letters the way back.", spoken(view.proto));
         let names: Vec<String> = table.targets.iter().map(|name| encoded(name)).collect();
@@ -146,7 +149,7 @@ impl Page {
             Line { cells: cells.into_iter().zip(&names).map(shown).collect(), name }
         };
         let rows = table.rows.into_iter().map(line).collect();
-        Self { member: true, whole, words, caption, choices: choices(view), targets: table.targets, rows }
+        Self { member: true, whole, now: words::time(now), words: told, caption, choices: choices(view), targets: table.targets, rows }
     }
 }
 

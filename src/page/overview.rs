@@ -178,7 +178,7 @@ impl Line {
             family: tag("family"),
             tags: shown(&own.join(" ")),
             value: known.value().map(|(field, value)| words::quantity(field, Figure::Float(value))),
-            sparkline: chart::sparkline(&known.recent().values()),
+            sparkline: chart::sparkline(&known.recent().slots()),
             loss: known.recent().loss().map(words::percent),
             last: known.last().map(|last| (words::time(last.time), words::ago(last.time, now))),
             why: words::why(*health, known),

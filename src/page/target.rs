@@ -6,7 +6,6 @@ use super::shown::{Shown, shown};
 use super::time::{RANGES, span};
 use super::{Answer, Asked, Sight, Subject, refusal, words};
 use crate::clock::Timestamp;
-use crate::history::HistoryError;
 use crate::history::range::{Range, Span};
 use crate::measurement::Series;
 use events::Happened;
@@ -40,12 +39,14 @@ struct Page {
     earlier: String,
     later: Option<String>,
     /// What the form keeps beside the times.
-    kept: Vec<(&'static str, String)>,
+    kept: Vec<(String, String)>,
     groups: Vec<Group>,
     /// When there are several series: each alone.
     series: Vec<Choice>,
     series_count: usize,
     events: Vec<Happened>,
+    /// Whether what happened is known of every series that is shown.
+    is_known: bool,
 }
 
 /// A link, and whether it leads to what is shown.
@@ -62,26 +63,35 @@ pub async fn page(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
         Ok(span) => span,
         Err(why) => return refusal::page(400, "Not a range of time", &why),
     };
-    let (series, mut trouble) = match subject.series(sight, asked).await {
+    let (series, trouble) = match subject.series(sight, asked).await {
         Ok(series) => (series, None),
-        Err(error) => (subject.scheduled(sight, asked), Some(error)),
+        Err(error) => (subject.scheduled(sight, asked), Some(shown(&error.to_string()))),
     };
     if series.is_empty() {
         let name = format!("{}/{}/{}", subject.kind, subject.probe, subject.target);
         return refusal::page(404, "Not a target", &format!("nothing is known of {name}: neither the config nor the journal has it"));
     }
-    let mut seen = Vec::new();
-    for series in series.iter().take(MOST_GROUPS) {
-        let range = sight.range(series, span, COLUMNS).await;
-        let range = range.unwrap_or_else(|error| {
-            trouble = Some(error);
-            Range::empty(span)
-        });
-        seen.push((series.clone(), range));
-    }
+    let seen = seen(sight, &series, span, trouble.clone()).await;
     let view = View { subject, asked, now, span, series: &series, seen: &seen, trouble };
     refusal::rendered(view.page(sight).render())
 }
+
+/// Asks the history, until it fails: it would fail for the others as slowly.
+async fn seen(sight: &Sight, series: &[Series], span: Span, mut trouble: Option<Shown>) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    for series in series.iter().take(MOST_GROUPS) {
+        let range = match &trouble {
+            Some(why) => Err(why.clone()),
+            None => sight.range(series, span, COLUMNS).await.map_err(|error| shown(&error.to_string())),
+        };
+        trouble = range.as_ref().err().cloned();
+        seen.push((series.clone(), range));
+    }
+    seen
+}
+
+/// A series, and what is known of it in the span, or why that is not known.
+type Seen = (Series, Result<Range, Shown>);
 
 /// All that the page is made of.
 struct View<'a> {
@@ -90,8 +100,9 @@ struct View<'a> {
     now: Timestamp,
     span: Span,
     series: &'a [Series],
-    seen: &'a [(Series, Range)],
-    trouble: Option<HistoryError>,
+    seen: &'a [Seen],
+    /// Why it is not known which series there were.
+    trouble: Option<Shown>,
 }
 
 impl View<'_> {
@@ -100,14 +111,11 @@ impl View<'_> {
         let alone = self.series.len() == 1;
         let groups = self.seen.iter().enumerate().map(|(number, (series, range))| {
             let known = sight.board.of(series);
-            Group::new(number, series, known.as_deref(), range, &query, self.now)
+            Group::new(number, series, known.as_deref(), range.as_ref(), &query, self.now)
         });
-        let series = |series: &Series| {
-            let (family, source) = (series.tag("family").unwrap_or_default(), series.tag("source").unwrap_or_default());
-            Choice { word: shown(&group::label(series)), link: query.of_series(family, source), is_chosen: alone }
-        };
+        let series = |series: &Series| Choice { word: shown(&group::label(series)), link: query.of_series(series), is_chosen: alone };
         let range = |name: &str| Choice { word: shown(name), link: query.range(name), is_chosen: query.is_range(name) };
-        let is_narrow = ["family", "source"].iter().any(|key| self.asked.get(key).is_some());
+        let is_narrow = !query.kept().is_empty();
         Page {
             target: shown(&self.subject.target),
             kind: shown(&self.subject.kind),
@@ -115,7 +123,7 @@ impl View<'_> {
             now: words::time(self.now),
             from: words::time(self.span.from),
             to: words::time(self.span.to),
-            trouble: self.trouble.as_ref().map(|error| shown(&error.to_string())),
+            trouble: self.trouble.clone(),
             ranges: RANGES.iter().map(|(name, _)| range(name)).collect(),
             earlier: query.moved(self.span, false, self.now).unwrap_or_default(),
             later: query.moved(self.span, true, self.now),
@@ -124,6 +132,7 @@ impl View<'_> {
             series: if alone && !is_narrow { Vec::new() } else { self.series.iter().take(MOST_LINKS).map(series).collect() },
             series_count: self.series.len(),
             events: events::all(self.seen),
+            is_known: self.seen.iter().all(|(_, range)| range.is_ok()),
         }
     }
 }

@@ -39,5 +39,26 @@ pub fn span(asked: &Asked, now: Timestamp) -> Result<Span, String> {
             to.minus(known.ok_or_else(|| format!("range is {range:?}, expected one of {names}"))?.1)
         }
     };
-    if from < to { Ok(Span { from, to }) } else { Err("from is not before to".to_owned()) }
+    match from {
+        _ if from >= to => Err("from is not before to".to_owned()),
+        _ if from >= now => Err("from is a time that has not come yet".to_owned()),
+        // Of what has not come yet nothing is missing.
+        _ => Ok(Span { from, to: to.min(now) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::testing::asked;
+    use crate::status::testing::at;
+
+    #[test]
+    fn what_has_not_come_yet_is_not_shown() {
+        let of = |from: &str, to: &str| span(&asked(&[("from", from), ("to", to)]), at(1_000));
+        assert_eq!(of("900", "2000"), Ok(Span { from: at(900), to: at(1_000) }));
+        assert_eq!(of("900", "950"), Ok(Span { from: at(900), to: at(950) }));
+        assert_eq!(of("1000", "2000"), Err("from is a time that has not come yet".to_owned()));
+        assert_eq!(of("200", "100"), Err("from is not before to".to_owned()));
+    }
 }

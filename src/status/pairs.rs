@@ -69,15 +69,20 @@ struct Seen {
 
 impl Pairs {
     /// A row was made, or came. Those that are not of a mesh are nothing to it. `proto` is that of rows that do not tell it.
+    /// What came last holds, whatever its time: the wall clock may have been set back.
     pub fn observe(&self, row: &Row, proto: Option<Proto>) {
-        let (Some(pair), Some(source), Some(target)) = (pair(row), row.series.tag("source"), row.series.tag("target")) else { return };
-        let told = match row.series.tag("family") {
-            Some("ipv4") => Some(Proto::V4),
-            Some("ipv6") => Some(Proto::V6),
-            _ => None,
-        };
-        if let Some(proto) = told.or(proto) {
+        let (Some(pair), Some((source, target))) = (pair(row), hosts(row)) else { return };
+        if let Some(proto) = family(row).or(proto) {
             self.lock().note(source, target, proto, pair);
+        }
+    }
+
+    /// A row of before: nothing that is known gives way to it. Only figures are taken: rows that do not tell their protocol
+    /// cannot be placed any more, and without them an absence or a failure of long ago would be the last word.
+    pub fn recall(&self, row: &Row) {
+        let (Some(pair), Some((source, target))) = (pair(row).filter(|pair| pair.loss_pct.is_some()), hosts(row)) else { return };
+        if let Some(proto) = family(row) {
+            self.lock().remember(source, target, proto, pair);
         }
     }
 
@@ -108,15 +113,27 @@ impl Seen {
             return;
         };
         let before = self.pairs.get(&key).copied();
-        // What was expected earlier than a result that came says nothing any more.
-        if let Some(before) = before.filter(|before| before.time > pair.time) {
-            if pair.outcome != Outcome::PeerAbsent {
-                self.pairs.insert(key, Pair { heard: before.heard.max(Some(pair.time)), ..before });
-            }
+        if pair.outcome != Outcome::PeerAbsent {
+            self.pairs.insert(key, Pair { heard: Some(pair.time), ..pair });
             return;
         }
-        let heard = if pair.outcome == Outcome::PeerAbsent { before.and_then(|before| before.heard) } else { Some(pair.time) };
-        self.pairs.insert(key, Pair { heard, ..pair });
+        // An absence is told late: of a slot of which a result came, or of one before, it says nothing any more.
+        if before.is_none_or(|before| before.time < pair.time) {
+            self.pairs.insert(key, Pair { heard: before.and_then(|before| before.heard), ..pair });
+        }
+    }
+
+    fn remember(&mut self, source: &str, target: &str, proto: Proto, pair: Pair) {
+        let Some(key) = self.key(source, target, proto, pair.time) else {
+            self.unplaced += 1;
+            return;
+        };
+        let heard = Some(pair.time);
+        let known = self.pairs.entry(key).or_insert(Pair { heard, ..pair });
+        if known.time < pair.time {
+            *known = Pair { heard, ..pair };
+        }
+        known.heard = known.heard.max(heard);
     }
 
     /// The key of a pair, if there is place for it.
@@ -159,6 +176,19 @@ impl Seen {
                 self.pairs.insert((source, target, proto), pair);
             }
         }
+    }
+}
+
+fn hosts(row: &Row) -> Option<(&str, &str)> {
+    row.series.tag("source").zip(row.series.tag("target"))
+}
+
+/// The protocol, of rows that tell it.
+fn family(row: &Row) -> Option<Proto> {
+    match row.series.tag("family")? {
+        "ipv4" => Some(Proto::V4),
+        "ipv6" => Some(Proto::V6),
+        _ => None,
     }
 }
 
@@ -246,14 +276,45 @@ mod tests {
     }
 
     #[test]
-    fn rows_may_be_told_the_newest_first() {
+    fn after_the_clock_was_set_back_what_comes_still_holds() {
         let pairs = Pairs::default();
-        let name = |text| Name::new(text).unwrap();
-        pairs.observe(&absent(&name("a"), &name("b"), Proto::V4, at(20)), None);
-        pairs.observe(&ping("a", "b", 10, 0.0, Some(2.0)), Some(Proto::V4));
-        pairs.observe(&ping("a", "b", 5, 0.0, Some(2.0)), Some(Proto::V4));
+        pairs.observe(&own("b", 3_600, 0), None);
+        pairs.observe(&own("b", 10, 1), None);
+        let Pair { time, outcome, heard, .. } = pairs.all()[0].pair;
+        assert_eq!((time, outcome, heard), (at(10), Outcome::Partial, Some(at(10))));
+    }
+
+    #[test]
+    fn a_result_and_an_absence_of_the_same_slot_are_a_result() {
+        let pairs = Pairs::default();
+        let absent = absent(&Name::new("me").unwrap(), &Name::new("b").unwrap(), Proto::V6, at(10));
+        for rows in [[absent.clone(), own("b", 10, 0)], [own("b", 10, 0), absent]] {
+            for row in rows {
+                pairs.observe(&row, None);
+            }
+            assert_eq!(pairs.all()[0].pair.outcome, Outcome::Ok);
+        }
+    }
+
+    #[test]
+    fn what_is_recalled_comes_the_newest_first_and_gives_way_to_what_came_since() {
+        let pairs = Pairs::default();
+        let absent = |second| absent(&Name::new("me").unwrap(), &Name::new("b").unwrap(), Proto::V6, at(second));
+        pairs.observe(&absent(20), None);
+        for second in [10, 5] {
+            pairs.recall(&own("b", second, 0));
+        }
         let Pair { time, outcome, heard, .. } = pairs.all()[0].pair;
         assert_eq!((time, outcome, heard), (at(20), Outcome::PeerAbsent, Some(at(10))));
+    }
+
+    #[test]
+    fn an_absence_of_before_a_restart_is_not_the_last_word() {
+        let pairs = Pairs::default();
+        // The result that came after it does not tell its protocol.
+        pairs.recall(&ping("me", "b", 30, 0.0, Some(2.0)));
+        pairs.recall(&absent(&Name::new("me").unwrap(), &Name::new("b").unwrap(), Proto::V6, at(20)));
+        assert_eq!(pairs.all(), vec![]);
     }
 
     #[test]

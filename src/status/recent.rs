@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::measurement::{Fields, Value};
-use crate::probe::Outcome;
+use crate::probe::{Outcome, Says};
 
 /// How many rows are remembered.
 pub const KEPT: usize = 60;
@@ -38,6 +38,17 @@ impl Point {
     fn share(self) -> Option<f64> {
         (self.0[2] != NO_SHARE).then(|| f64::from(self.0[2]) / SHARES)
     }
+}
+
+/// What a row is in a line of the last ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Slot {
+    /// It has the value.
+    Value(f32),
+    /// It has none, as something was lost.
+    Lost,
+    /// It has none, and that says nothing about the target.
+    Nothing,
 }
 
 /// The last rows of a series.
@@ -97,6 +108,16 @@ impl Recent {
         self.points.iter().map(|point| point.value()).collect()
     }
 
+    /// What each row is, oldest first.
+    pub fn slots(&self) -> Vec<Slot> {
+        let slot = |point: &Point| match (point.value(), point.share()) {
+            (Some(value), _) => Slot::Value(value),
+            (None, Some(share)) if share > 0.0 => Slot::Lost,
+            (None, _) => Slot::Nothing,
+        };
+        self.points.iter().map(slot).collect()
+    }
+
     /// Which share of packets was lost, or of runs failed: 0 to 1, of the rows that tell it; none if no row does.
     pub fn loss(&self) -> Option<f64> {
         let shares: Vec<f64> = self.points.iter().filter_map(|point| point.share()).collect();
@@ -123,24 +144,24 @@ fn main(fields: &Fields) -> Option<&'static str> {
     known.or_else(first)
 }
 
-/// Whether a field is about the target: a step of the clock is not.
+/// Whether a field is a value of the target: a step of the clock is not, and loss is told beside the value.
 fn is_measured(name: &str) -> bool {
-    name != crate::probe::CLOCK_STEP.info().name
+    name != crate::probe::CLOCK_STEP.info().name && name != LOSS
 }
 
 fn rank(name: &str) -> usize {
     MAIN.iter().position(|main| *main == name).unwrap_or(MAIN.len())
 }
 
-/// The loss of a row if it has one; else whether its run failed. What this host could not do says nothing about the network.
+/// The loss of a row if it has one; else whether its run failed. One that says nothing about the target has none.
 fn share(outcome: Option<Outcome>, fields: &Fields) -> Option<f64> {
     if let Some(loss) = float(fields, LOSS) {
         return Some(loss / 100.0);
     }
-    match outcome? {
-        Outcome::Ok => Some(0.0),
-        Outcome::Skipped | Outcome::PeerAbsent | Outcome::LocalError | Outcome::Permission | Outcome::ToolMissing => None,
-        _ => Some(1.0),
+    match outcome?.says() {
+        Says::Answered => Some(0.0),
+        Says::Failed => Some(1.0),
+        Says::Nothing => None,
     }
 }
 
@@ -173,8 +194,10 @@ mod tests {
             (Outcome::Skipped, &[]),
         ]);
         assert_eq!(recent.values(), [Some(1.5), None, None]);
+        assert_eq!(recent.slots(), [Slot::Value(1.5), Slot::Lost, Slot::Nothing], "only what was lost is told as lost");
         assert_eq!((recent.main(), recent.loss()), (Some("ping_avg_ms"), Some(0.5)));
         assert_eq!(of(&[(Outcome::Skipped, &[])]).loss(), None);
+        assert_eq!(of(&[(Outcome::Timeout, &[("ping_packet_loss_pct", 100.0)])]).slots(), [Slot::Lost], "loss is no time");
     }
 
     #[test]
@@ -190,8 +213,15 @@ mod tests {
             (Outcome::BadStatus, &[]),
             (Outcome::LocalError, &[]),
             (Outcome::ToolMissing, &[]),
+            (Outcome::ToolError, &[]),
+            (Outcome::Busy, &[]),
         ]);
         assert_eq!(recent.loss(), Some(0.5));
+    }
+
+    #[test]
+    fn a_run_that_got_through_in_part_is_not_lost_where_no_packets_are_counted() {
+        assert_eq!(of(&[(Outcome::Partial, &[("http_ping_ms", 7.0)])]).loss(), Some(0.0));
     }
 
     #[test]

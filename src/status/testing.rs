@@ -22,7 +22,11 @@ pub(crate) fn ok(target: &str, seconds: i64, average: f64) -> Row {
     Row { series: series(target), time: at(seconds), fields }
 }
 
-/// A run that ended so.
+/// A run that ended so. One that got through in part says how much was lost, as pings do.
 pub(crate) fn failed(target: &str, seconds: i64, outcome: Outcome) -> Row {
-    Row { series: series(target), time: at(seconds), fields: Finding::failed(outcome, "no reply").into_fields(None) }
+    let mut fields = Finding::failed(outcome, "no reply").into_fields(None);
+    if outcome == Outcome::Partial {
+        fields.put("ping_packet_loss_pct", Value::Float(60.0));
+    }
+    Row { series: series(target), time: at(seconds), fields }
 }

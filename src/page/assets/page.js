@@ -63,22 +63,25 @@ async function refresh(button) {
     const text = await answer.text();
     // Meanwhile somebody may have begun to type, or switched it off.
     if (!answer.ok || isPicking() || isTyping() || button.getAttribute("aria-pressed") !== "true") {
-      return told(button, answer.ok);
+      return told(answer.ok);
     }
     const page = new DOMParser().parseFromString(text, "text/html");
     const fresh = page.getElementById("main");
-    if (!fresh) return told(button, false);
+    if (!fresh) return told(false);
     replace(fresh);
     document.title = page.title;
-    told(button, true);
+    told(true);
   } catch {
-    told(button, false);
+    told(false);
   }
 }
 
 // The page itself says of when it is; that it no longer gets newer has to be told.
-function told(button, well) {
-  button.textContent = well ? "Live refresh" : "Live refresh: qosd does not answer";
+function told(well) {
+  const note = document.getElementById("live-note");
+  const text = well ? "" : "no new page";
+  // A note that is written again is read out again.
+  if (note && note.textContent !== text) note.textContent = text;
 }
 
 function offerRefresh() {
@@ -87,7 +90,7 @@ function offerRefresh() {
   const button = document.createElement("button");
   button.type = "button";
   button.id = "live";
-  told(button, true);
+  button.textContent = "Live refresh";
   const set = (on) => {
     button.setAttribute("aria-pressed", String(on));
     try {
@@ -107,7 +110,10 @@ function offerRefresh() {
     set(button.getAttribute("aria-pressed") !== "true");
     if (button.getAttribute("aria-pressed") === "true") refresh(button);
   });
-  header.append(button);
+  const note = document.createElement("span");
+  note.id = "live-note";
+  note.setAttribute("role", "status");
+  header.append(button, " ", note);
   const due = () => button.getAttribute("aria-pressed") === "true" && refresh(button);
   setInterval(due, EVERY);
   document.addEventListener("visibilitychange", () => document.hidden || due());

@@ -3,7 +3,7 @@
 use super::{Chart, charts, sized};
 use crate::history::range::Range;
 use crate::measurement::Series;
-use crate::page::{Answer, Asked, Sight, Subject, time};
+use crate::page::{Answer, Asked, Sight, Subject, link, time};
 
 /// How wide a chart may be, in pixels.
 const WIDTHS: std::ops::RangeInclusive<i32> = 300..=2000;
@@ -41,7 +41,7 @@ async fn found(sight: &Sight, subject: &Subject, asked: &Asked, width: i32) -> R
     let span = time::span(asked, sight.clock.now().unix).map_err(|why| Answer::refused(400, &why))?;
     let away = |error: crate::history::HistoryError| Answer::refused(503, &error.to_string());
     let matching = subject.series(sight, asked).await.map_err(away)?;
-    let series = choose(matching, &sight.board.scheduled())?;
+    let series = choose(matching, asked, &sight.board.scheduled())?;
     let range = sight.range(&series, span, super::plot_width(width)).await.map_err(away)?;
     Ok((chart, series, range))
 }
@@ -57,14 +57,19 @@ fn chart(kind: &str, field: Option<&str>) -> Result<&'static Chart, Answer> {
 }
 
 /// The series that is meant: the only one, or the only one that is still measured. Nobody gets one of several unknowingly.
-fn choose(mut matching: Vec<Series>, scheduled: &[Series]) -> Result<Series, Answer> {
+fn choose(mut matching: Vec<Series>, asked: &Asked, scheduled: &[Series]) -> Result<Series, Answer> {
+    // Of a series that has a tag more, the one without it can be asked for, too.
+    let tags = asked.query.keys().filter(|key| key.starts_with(link::TAG)).count();
+    if tags > 0 && matching.iter().any(|series| link::own_tags(series).count() == tags) {
+        matching.retain(|series| link::own_tags(series).count() == tags);
+    }
     if matching.len() > 1 && matching.iter().filter(|series| scheduled.contains(series)).count() == 1 {
         matching.retain(|series| scheduled.contains(series));
     }
     if matching.len() > 1 {
         let choice = |series: &Series| {
-            let tag = |key: &str| series.tag(key).map(|value| format!("{key}={}", super::text::plain(value, 80)));
-            ["family", "source"].into_iter().filter_map(tag).collect::<Vec<_>>().join("&")
+            let told = link::choice(series).into_iter().map(|(key, value)| super::text::plain(&format!("{key}={value}"), 100));
+            told.collect::<Vec<_>>().join("&")
         };
         let choices: Vec<_> = matching.iter().take(MOST).map(choice).collect();
         let why = format!("there are {} series of this target, add one of these to the address:\n{}", matching.len(), choices.join("\n"));
@@ -76,7 +81,8 @@ fn choose(mut matching: Vec<Series>, scheduled: &[Series]) -> Result<Series, Ans
 /// What a series is called above its chart.
 fn name(series: &Series) -> String {
     let tag = |key: &str| series.tag(key).unwrap_or_default().to_owned();
-    format!("{}/{}/{}, {}, from {}", tag("kind"), tag("probe"), tag("target"), tag("family"), tag("source"))
+    let own = link::own_tags(series).fold(String::new(), |told, (key, value)| format!("{told}, {key}={value}"));
+    format!("{}/{}/{}, {}, from {}{own}", tag("kind"), tag("probe"), tag("target"), tag("family"), tag("source"))
 }
 
 #[cfg(test)]
@@ -90,13 +96,14 @@ mod tests {
 
     #[test]
     fn one_of_several_series_is_only_taken_if_it_alone_is_measured() {
+        let any = Asked::default();
         let (old, new, other) = (series("auto", "before"), series("auto", "now"), series("ipv6", "now"));
-        assert_eq!(choose(vec![old.clone()], &[]), Ok(old.clone()));
-        assert_eq!(choose(vec![old.clone(), new.clone()], std::slice::from_ref(&new)), Ok(new.clone()));
-        let refused = choose(vec![new.clone(), other.clone()], &[new, other]).unwrap_err();
+        assert_eq!(choose(vec![old.clone()], &any, &[]), Ok(old.clone()));
+        assert_eq!(choose(vec![old.clone(), new.clone()], &any, std::slice::from_ref(&new)), Ok(new.clone()));
+        let refused = choose(vec![new.clone(), other.clone()], &any, &[new, other]).unwrap_err();
         assert_eq!(refused.status, 400);
         assert!(refused.body.contains("family=auto&source=now\nfamily=ipv6&source=now"), "{}", refused.body);
-        assert_eq!(choose(vec![], &[old]).unwrap_err().status, 404);
+        assert_eq!(choose(vec![], &any, &[old]).unwrap_err().status, 404);
     }
 
     #[test]

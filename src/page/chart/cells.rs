@@ -2,7 +2,7 @@
 
 use super::axis::seconds;
 use crate::history::range::{Column, Range};
-use crate::probe::Outcome;
+use crate::probe::Says;
 
 /// A column in its place, in seconds since the begin of the span.
 pub(super) struct Cell<'a> {
@@ -86,43 +86,9 @@ pub(super) fn stretches<T: PartialEq>(cells: &[Cell<'_>], pick: impl Fn(&Column)
     stretches
 }
 
-/// What the end of a run says about the target and the way to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Says {
-    /// It answered, at least in part.
-    Answered,
-    /// It did not, or not what was expected.
-    Failed,
-    /// Nothing: this host could not, or did not, measure.
-    Nothing,
-}
-
-pub(super) fn says(outcome: Outcome) -> Says {
-    match outcome {
-        Outcome::Ok | Outcome::Partial => Says::Answered,
-        Outcome::Timeout
-        | Outcome::Unreachable
-        | Outcome::Prohibited
-        | Outcome::TtlExceeded
-        | Outcome::DnsError
-        | Outcome::Refused
-        | Outcome::TlsError
-        | Outcome::BadStatus
-        | Outcome::BodyTooLarge
-        | Outcome::Killed => Says::Failed,
-        Outcome::Busy
-        | Outcome::ToolMissing
-        | Outcome::ToolError
-        | Outcome::Permission
-        | Outcome::LocalError
-        | Outcome::Skipped
-        | Outcome::PeerAbsent => Says::Nothing,
-    }
-}
-
 /// How many rows of a column say so.
 pub(super) fn count(column: &Column, what: Says) -> u32 {
-    column.outcomes.iter().filter(|(outcome, _)| says(*outcome) == what).fold(0, |sum, (_, rows)| sum.saturating_add(*rows))
+    column.outcomes.iter().filter(|(outcome, _)| outcome.says() == what).fold(0, |sum, (_, rows)| sum.saturating_add(*rows))
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use plotters::style::RGBColor;
 
 use super::axis::seconds;
-use super::cells::{Cell, Says, count, stretches};
+use super::cells::{Cell, count, stretches};
 use super::legend::Key;
-use super::palette::{EVENT, GAP, LOADED, LOSS_HIGH, of_loss};
+use super::palette::{EVENT, GAP, LOADED, LOSS_HIGH, LOSS_LOW, LOSS_MID, of_loss};
 use super::plot::{Painted, Plot};
 use crate::history::range::{Column, Event, Span};
+use crate::probe::Says;
 
 /// How high the strip at the foot of the plot is, as a share of it.
 const STRIP: f64 = 0.036;
@@ -73,9 +74,8 @@ pub(super) fn events(plot: &Plot<'_>, span: Span, events: &[Event]) -> Painted {
 pub(super) fn keys(cells: &[Cell<'_>], events: &[Event], has_loss: bool) -> Vec<Key> {
     let any = |is: &dyn Fn(&Column) -> bool| cells.iter().any(|cell| is(cell.column));
     let mut keys = Vec::new();
-    if !has_loss && any(&|column| count(column, Says::Failed) > 0) {
-        keys.push((LOSS_HIGH, "failed"));
-    }
+    let failed = [(LOSS_LOW, "≤ 5 % failed"), (LOSS_MID, "≤ 25 % failed"), (LOSS_HIGH, "more failed")];
+    keys.extend(failed.into_iter().filter(|(colour, _)| !has_loss && any(&|column| at_the_foot(column) == Some(*colour))));
     if any(&is_blank) || any(&|column| at_the_foot(column) == Some(GAP)) {
         keys.push((GAP, "not measured"));
     }

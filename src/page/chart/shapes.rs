@@ -74,9 +74,16 @@ pub(super) fn draw(plot: &Plot<'_>, shape: Shape, field: &str, cells: &[Cell<'_>
 }
 
 /// What the colours mean.
-pub(super) fn keys(shape: Shape, field: &str, cells: &[Cell<'_>]) -> Vec<Key> {
+///
+/// Of a single row of ping the spread is that of the packets of its run; of any other single row there is none.
+pub(super) fn keys(shape: Shape, field: &str, cells: &[Cell<'_>], single: bool) -> Vec<Key> {
     let has = |field: &str| cells.iter().any(|cell| cell.column.figure(field).is_some());
-    let spread = [(SHADE, "10–90 %"), (BAND, "min–max")];
+    let spread: &[Key] = match shape {
+        Shape::Smoke(_) if single => &[(SHADE, "min–p95 of a run"), (BAND, "min–max")],
+        Shape::Lines(_) if single => &[],
+        _ => &[(SHADE, "10–90 %"), (BAND, "min–max")],
+    };
+    let spread = spread.iter().copied();
     match shape {
         Shape::Smoke(_) => {
             [(MEDIAN, "median"), (LOSS_LOW, "loss ≤ 5 %"), (LOSS_MID, "≤ 25 %"), (LOSS_HIGH, "more")].into_iter().chain(spread).collect()
@@ -168,18 +175,25 @@ fn loss(plot: &Plot<'_>, field: &str, cells: &[Cell<'_>]) -> Painted {
     Ok(())
 }
 
+/// A phase as a part of the whole: its mean, as often as a row has it. One that most rows do without adds little to the mean
+/// of all.
+pub(super) fn part(whole: &Spread, phase: &Spread) -> f64 {
+    phase.mean.max(0.0) * (f64::from(phase.rows.max(1)) / f64::from(whole.rows.max(1))).min(1.0)
+}
+
+/// Where each phase ends, above those before it.
+fn ends(column: &Column, field: &str) -> Option<[f64; 5]> {
+    let whole = column.figure(field)?;
+    let mut sum = 0.0;
+    Some(PHASES.map(|phase| {
+        sum += column.figure(phase).map_or(0.0, |phase| part(whole, phase));
+        sum
+    }))
+}
+
 /// The means, as only they add up.
 fn phases(plot: &Plot<'_>, field: &str, cells: &[Cell<'_>]) -> Painted {
-    let whole = |column: &Column| {
-        column.figure(field)?;
-        let mut sum = 0.0;
-        let ends = PHASES.map(|phase| {
-            sum += column.figure(phase).map_or(0.0, |spread| spread.mean.max(0.0));
-            sum
-        });
-        Some(ends)
-    };
-    for piece in pieces(cells, whole) {
+    for piece in pieces(cells, |column| ends(column, field)) {
         for (index, (colour, _)) in PHASE_KEYS.into_iter().enumerate() {
             let lower = |ends: &[f64; 5]| index.checked_sub(1).map_or(0.0, |below| ends[below]);
             if piece.iter().any(|(.., ends)| ends[index] > lower(ends)) {

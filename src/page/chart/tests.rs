@@ -191,6 +191,48 @@ fn phases_are_stacked_and_only_those_that_there_are() {
 }
 
 #[test]
+fn phases_that_only_some_rows_have_add_up_to_the_mean_of_all() {
+    let of = |mean, rows| Spread { rows, ..spread(mean) };
+    let mut one = column(0, &[]);
+    // Nine of ten requests reuse the connection.
+    one.figures = vec![("http_ping_ms", of(12.0, 10)), ("http_tls_ms", of(20.0, 1)), ("http_first_byte_ms", of(10.0, 10))];
+    let told = draw(&charts("http")[0], "x", &Range { single: false, ..range(60, 60, vec![one]) }).words;
+    assert!(told.contains("On average: TLS 2 ms, first byte 10 ms."), "{told}");
+}
+
+#[test]
+fn every_colour_of_the_strip_is_in_the_legend() {
+    let mut columns: Vec<_> = [99, 80, 1]
+        .into_iter()
+        .zip(0..)
+        .map(|(answered, n)| {
+            let mut column = busy(n, 60);
+            column.outcomes = vec![(Outcome::Ok, answered), (Outcome::Timeout, 1)];
+            column
+        })
+        .collect();
+    columns[1].outcomes[1].1 = 20;
+    let Drawn { svg, .. } = draw(&charts("http")[0], "x", &Range { single: false, ..range(180, 60, columns) });
+    for key in [">≤ 5 % failed<", ">≤ 25 % failed<", ">more failed<"] {
+        assert!(svg.contains(key), "{key} in {svg}");
+    }
+}
+
+#[test]
+fn the_usual_is_that_of_rows_and_not_of_columns() {
+    let mut one = column(0, &[]);
+    one.figures = vec![("ping_avg_ms", Spread { min: 1.0, low: 2.0, median: 5.0, high: 20.0, max: 30.0, mean: 7.0, rows: 50 })];
+    let several = Range { single: false, ..range(600, 600, vec![one.clone()]) };
+    let Drawn { svg, words } = smoke(&several);
+    assert!(words.contains("Median 5 ms, 10–90 % of the rows 2–20 ms"), "{words}");
+    assert!(svg.contains(">10–90 %<"), "{svg}");
+    one.figures[0].1.rows = 1;
+    let Drawn { svg, words } = smoke(&range(600, 600, vec![one]));
+    assert!(words.contains("Median 5 ms, 10–90 % of the rows 5–5 ms"), "{words}");
+    assert!(svg.contains(">min–p95 of a run<"), "{svg}");
+}
+
+#[test]
 fn a_chart_without_its_field_is_an_empty_frame_that_says_so() {
     let range = range(600, 60, vec![column(0, &[1.0])]);
     for chart in every().filter(|chart| chart.field != "ping_avg_ms") {

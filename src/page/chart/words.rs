@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::Chart;
 use super::axis::{seconds, spell};
-use super::cells::{Says, is_hole, says};
-use super::shapes::{PHASES, Shape};
+use super::cells::is_hole;
+use super::shapes::{PHASES, Shape, part};
 use super::text::{figure, plain};
 use crate::clock::Timestamp;
 use crate::history::range::{Column, Event, Range, Spread, What};
-use crate::probe::Outcome;
+use crate::probe::{Outcome, Says};
 
 /// The most events that are told one by one.
 const MOST_EVENTS: usize = 10;
@@ -28,7 +28,7 @@ pub(super) fn words(chart: &Chart, range: &Range) -> String {
     told.push_str(&figures(chart, &range.columns));
     match chart.shape() {
         Shape::Smoke(loss) => told.push_str(&loss_of(loss, &range.columns)),
-        Shape::Phases => told.push_str(&phases(&range.columns)),
+        Shape::Phases => told.push_str(&phases(chart.field, &range.columns)),
         Shape::Loss | Shape::Lines(_) => {}
     }
     told.push_str(&failures(range));
@@ -39,10 +39,10 @@ pub(super) fn words(chart: &Chart, range: &Range) -> String {
 
 fn figures(chart: &Chart, columns: &[Column]) -> String {
     let spreads: Vec<&Spread> = columns.iter().filter_map(|column| column.figure(chart.field)).collect();
-    let Some(middle) = quantile(&spreads, 0.5) else {
+    let Some(middle) = quantile(&spreads, 50) else {
         return format!(" None of them has {}.", chart.field);
     };
-    let (low, high) = (quantile(&spreads, 0.1).unwrap_or(middle), quantile(&spreads, 0.9).unwrap_or(middle));
+    let (low, high) = (quantile(&spreads, 10).unwrap_or(middle), quantile(&spreads, 90).unwrap_or(middle));
     let min = spreads.iter().map(|spread| spread.min).fold(f64::INFINITY, f64::min);
     let max = spreads.iter().map(|spread| spread.max).fold(f64::NEG_INFINITY, f64::max);
     let unit = chart.unit;
@@ -50,16 +50,24 @@ fn figures(chart: &Chart, columns: &[Column]) -> String {
     format!(" Median {middle} {unit}, 10–90 % of the rows {low}–{high} {unit}, smallest {min} {unit}, largest {max} {unit}.")
 }
 
-/// Of the medians, each as often as it has rows.
-fn quantile(spreads: &[&Spread], share: f64) -> Option<f64> {
-    let mut medians: Vec<(f64, u64)> = spreads.iter().map(|spread| (spread.median, u64::from(spread.rows.max(1)))).collect();
-    medians.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let rows: u64 = medians.iter().map(|(_, rows)| rows).sum();
-    let rank = ((rows as f64 * share).ceil() as u64).max(1);
+/// Of a row its median counts. Of several, which a column does not tell one by one, a fifth counts as at its 10 %, three
+/// fifths as at its median, and a fifth as at its 90 %.
+fn quantile(spreads: &[&Spread], per_cent: u64) -> Option<f64> {
+    let counted = |spread: &&Spread| {
+        let rows = u64::from(spread.rows.max(1));
+        if rows > 1 {
+            [(spread.low, rows), (spread.median, 3 * rows), (spread.high, rows)]
+        } else {
+            [(spread.median, 5), (0.0, 0), (0.0, 0)]
+        }
+    };
+    let mut figures: Vec<(f64, u64)> = spreads.iter().flat_map(counted).filter(|(_, count)| *count > 0).collect();
+    figures.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let rank = (figures.iter().map(|(_, count)| count).sum::<u64>() * per_cent).div_ceil(100).max(1);
     let mut passed = 0;
-    medians.into_iter().find_map(|(median, rows)| {
-        passed += rows;
-        (passed >= rank).then_some(median)
+    figures.into_iter().find_map(|(figure, count)| {
+        passed += count;
+        (passed >= rank).then_some(figure)
     })
 }
 
@@ -75,9 +83,16 @@ fn loss_of(field: &str, columns: &[Column]) -> String {
     mean(columns, field).map_or_else(String::new, |loss| format!(" Packet loss {} % on average.", figure(loss)))
 }
 
-fn phases(columns: &[Column]) -> String {
+/// As in the drawing: so that they add up to the mean of the whole.
+fn phases(field: &str, columns: &[Column]) -> String {
+    let rows: f64 = columns.iter().filter_map(|column| column.figure(field)).map(|whole| f64::from(whole.rows.max(1))).sum();
+    let mean = |phase: &str| {
+        let both = columns.iter().filter_map(|column| column.figure(field).zip(column.figure(phase)));
+        let parts: Vec<_> = both.map(|(whole, phase)| part(whole, phase) * (f64::from(whole.rows.max(1)) / rows)).collect();
+        (!parts.is_empty()).then(|| parts.into_iter().sum::<f64>().clamp(f64::MIN, f64::MAX))
+    };
     let names = ["DNS", "connect", "TLS", "first byte", "transfer"];
-    let told = PHASES.iter().zip(names).filter_map(|(phase, name)| Some(format!("{name} {} ms", figure(mean(columns, phase)?))));
+    let told = PHASES.iter().zip(names).filter_map(|(phase, name)| Some(format!("{name} {} ms", figure(mean(phase)?))));
     let told: Vec<_> = told.collect();
     if told.is_empty() { String::new() } else { format!(" On average: {}.", told.join(", ")) }
 }
@@ -86,7 +101,7 @@ fn phases(columns: &[Column]) -> String {
 fn failures(range: &Range) -> String {
     let mut told = String::new();
     for (what, begin) in [(Says::Failed, "failed"), (Says::Nothing, "not measured")] {
-        let reasons = Outcome::ALL.into_iter().filter(|outcome| says(*outcome) == what);
+        let reasons = Outcome::ALL.into_iter().filter(|outcome| outcome.says() == what);
         let reasons: Vec<_> =
             reasons.map(|outcome| (outcome, total(range, |found| found == outcome))).filter(|(_, rows)| *rows > 0).collect();
         let rows: u64 = reasons.iter().map(|(_, rows)| rows).sum();

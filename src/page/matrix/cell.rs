@@ -31,8 +31,10 @@ pub(super) enum Cell {
 impl Cell {
     /// A pair of which there is a result.
     pub(super) fn seen(pair: Pair, interval: Option<Duration>, now: Timestamp) -> Self {
-        let old = interval.map_or(Duration::from_hours(1), |interval| interval.saturating_mul(ROUNDS));
-        Self::Seen { pair, stale: now.since(pair.time) > old }
+        let round = interval.unwrap_or(Duration::from_mins(20));
+        // A time that has not come yet is of a clock that was wrong: nobody knows how old it is.
+        let stale = now.since(pair.time) > round.saturating_mul(ROUNDS) || pair.time.since(now) > round;
+        Self::Seen { pair, stale }
     }
 
     /// The figure that is shown, if there is one that holds now.
@@ -113,6 +115,16 @@ mod tests {
     fn seen(outcome: Outcome, loss_pct: Option<f32>, rtt_ms: Option<f32>, age: u64) -> Cell {
         let pair = Pair { time: NOW.minus(Duration::from_secs(age)), outcome, loss_pct, rtt_ms, heard: None };
         Cell::seen(pair, Some(Duration::from_mins(1)), NOW)
+    }
+
+    #[test]
+    fn a_result_of_a_time_that_has_not_come_is_old() {
+        let ahead = |seconds| {
+            let pair =
+                Pair { time: NOW.plus(Duration::from_secs(seconds)), outcome: Outcome::Ok, loss_pct: Some(0.0), rtt_ms: None, heard: None };
+            Cell::seen(pair, Some(Duration::from_mins(1)), NOW).class()
+        };
+        assert_eq!((ahead(60), ahead(61)), ("ok", "stale"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::listed::Listed;
 use super::{Show, Sort};
 use crate::clock::Timestamp;
 use crate::mesh::list::Proto;
-use crate::probe::Outcome;
+use crate::probe::{Outcome, Says};
 use crate::status::pairs::{Named, Pair};
 
 /// The most rows and the most columns that are shown. Of more, it is the worst.
@@ -73,36 +73,41 @@ pub(super) fn table(listed: &Listed, pairs: &[Named], view: View, now: Timestamp
     Table { targets: targets.iter().map(|target| (*target).to_owned()).collect(), rows, left_out }
 }
 
-/// How bad a row or a column is: by the mean of its figures, a run without any answer being the worst of them; then by how
-/// many of its results are absent.
+/// How bad a row or a column is: by the mean of its figures, a run that failed without any being the worst of them; then by
+/// how many of its results are absent, or say nothing of the path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Badness {
     /// Of a thousand thousandths; figures are not compared as floats.
     mean: u64,
     absent: usize,
+    /// Neither a figure, nor failed, nor absent: this host could not measure.
+    unmeasured: usize,
 }
 
 impl Badness {
     fn of(cells: impl Iterator<Item = Cell>, show: Show) -> Self {
-        let (mut sum, mut count, mut absent) = (0.0, 0.0, 0);
+        let (mut sum, mut count, mut absent, mut unmeasured) = (0.0, 0.0, 0, 0);
         for cell in cells {
             match (cell, cell.figure(show)) {
                 (_, Some(figure)) => (sum, count) = (sum + f64::from(figure), count + 1.0),
                 (Cell::Seen { pair, stale: false }, None) if pair.outcome == Outcome::PeerAbsent => absent += 1,
-                (Cell::Seen { stale: false, .. }, None) => (sum, count) = (sum + LOST, count + 1.0),
+                (Cell::Seen { pair, stale: false }, None) if pair.outcome.says() == Says::Failed => {
+                    (sum, count) = (sum + LOST, count + 1.0);
+                }
+                (Cell::Seen { stale: false, .. }, None) => unmeasured += 1,
                 _ => {}
             }
         }
         let mean = if count > 0.0 { sum / count } else { 0.0 };
-        Self { mean: (mean * 1000.0) as u64, absent }
+        Self { mean: (mean * 1000.0) as u64, absent, unmeasured }
     }
 }
 
-/// What a run without a figure counts as: more than any loss, and than most times.
+/// What a run that failed without a figure counts as: more than any loss, and than most times.
 const LOST: f64 = 1000.0;
 
 /// The matrix in sentences.
-pub(super) fn words(table: &Table, view: View) -> String {
+pub(super) fn sentences(table: &Table, view: View) -> String {
     let cells = || table.rows.iter().flat_map(|(_, cells)| cells.iter().map(|(there, _)| *there));
     let count = |class: &str| cells().filter(|cell| cell.class() == class).count();
     let (ok, low, mid, high) = (count("ok"), count("low"), count("mid"), count("high"));
@@ -140,8 +145,8 @@ fn worst<'a>(what: &str, way: &str, lines: impl Iterator<Item = (&'a str, Vec<Ce
     }
     let figures: Vec<f64> = cells.iter().filter_map(|cell| cell.figure(show)).map(f64::from).collect();
     let of = |wanted: &dyn Fn(&Cell) -> bool| cells.iter().filter(|cell| wanted(cell)).count();
-    let unanswered =
-        of(&|cell| matches!(cell, Cell::Seen { pair, stale: false } if pair.outcome != Outcome::PeerAbsent) && cell.figure(show).is_none());
+    let failed = |cell: &Cell| matches!(cell, Cell::Seen { pair, stale: false } if pair.outcome.says() == Says::Failed);
+    let unanswered = of(&|cell| failed(cell) && cell.figure(show).is_none());
     let mut facts = Vec::new();
     if !figures.is_empty() {
         let mean = figures.iter().sum::<f64>() / figures.len() as f64;
@@ -153,6 +158,9 @@ fn worst<'a>(what: &str, way: &str, lines: impl Iterator<Item = (&'a str, Vec<Ce
     }
     if badness.absent > 0 {
         facts.push(format!("{} absent", badness.absent));
+    }
+    if badness.unmeasured > 0 {
+        facts.push(format!("{} not measured", badness.unmeasured));
     }
     format!(" Worst {what}: {name} ({}).", facts.join(", "))
 }

@@ -7,7 +7,6 @@ use serde_json::json;
 use super::cell::Cell;
 use super::listed::Listed;
 use super::*;
-use crate::clock::Timestamp;
 use crate::mesh::collector::status::{CollectorStatus, Counts, SourceStatus};
 use crate::probe::Outcome;
 use crate::status::pairs::{Named, Pair};
@@ -33,7 +32,7 @@ fn mesh(names: &[&str]) -> Listed {
 }
 
 fn shown(listed: &Listed, pairs: &[Named], view: View) -> String {
-    Page::inside(table(listed, pairs, view, NOW), view, listed.whole).render().unwrap()
+    Page::inside(table(listed, pairs, view, NOW), view, listed.whole, NOW).render().unwrap()
 }
 
 const LOSS: View = View { show: Show::Loss, sort: Sort::Name, proto: Proto::V4 };
@@ -65,7 +64,7 @@ fn each_pair_is_a_cell_with_the_way_back_beside_it() {
 #[test]
 fn the_worst_row_and_column_are_named_above() {
     let listed = mesh(&["a", "b", "c"]);
-    let told = |view| words(&table(&listed, &example(), view, NOW), view);
+    let told = |view| sentences(&table(&listed, &example(), view, NOW), view);
     assert_eq!(
         told(LOSS),
         "6 pairs over IPv4: 1 without loss, 2 with loss, 1 of which no result came (absent), 2 never heard of. \
@@ -74,7 +73,20 @@ fn the_worst_row_and_column_are_named_above() {
     let latency = told(View { show: Show::Latency, ..LOSS });
     assert!(latency.ends_with("Worst row: a (1.5 ms on average to 1, no figure to 1). Worst column: c (no figure from 1)."), "{latency}");
     let fine = [named("a", "b", Outcome::Ok, Some(0.0), Some(1.0))];
-    assert_eq!(words(&table(&mesh(&["a"]), &fine, LOSS, NOW), LOSS), "1 pairs over IPv4: 1 without loss, 0 with loss.");
+    assert_eq!(sentences(&table(&mesh(&["a"]), &fine, LOSS, NOW), LOSS), "1 pairs over IPv4: 1 without loss, 0 with loss.");
+}
+
+#[test]
+fn what_was_not_measured_is_not_worse_than_what_was_lost() {
+    let pairs = [
+        named("a", "b", Outcome::Partial, Some(50.0), Some(1.0)),
+        named("b", "a", Outcome::LocalError, None, None),
+        named("b", "c", Outcome::Ok, Some(0.0), Some(1.0)),
+    ];
+    let told = sentences(&table(&mesh(&["a", "b", "c"]), &pairs, LOSS, NOW), LOSS);
+    assert!(told.ends_with("Worst row: a (50.0 % loss on average to 1). Worst column: b (50.0 % loss on average from 1)."), "{told}");
+    let alone = sentences(&table(&mesh(&["a", "b"]), &pairs[1..2], LOSS, NOW), LOSS);
+    assert!(alone.ends_with("Worst row: b (1 not measured). Worst column: a (1 not measured)."), "{alone}");
 }
 
 #[test]
@@ -121,7 +133,9 @@ fn an_agent_shows_its_own_row_and_says_where_the_rest_is() {
 fn who_is_in_no_mesh_is_told_how_to_make_one() {
     assert_eq!(listed(&json!({ "agent": "here", "collector": null, "mesh": null }), &[]), None);
     assert_eq!(listed(&json!({}), &[]), None);
-    let html = Page::outside().render().unwrap();
+    let html = Page::outside(NOW).render().unwrap();
+    let heads = [r#"<a href="/mesh" aria-current="page">"#, r#"As of <time datetime="2023-11-14T22:13:20Z">"#];
+    assert!(heads.iter().all(|head| html.contains(head)), "{html}");
     assert!(html.contains("[collector]") && html.contains("[mesh]") && !html.contains("<table"));
 }
 

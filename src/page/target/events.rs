@@ -1,24 +1,30 @@
 //! What happened to a target, in words. Pure.
 
+use super::Seen;
 use crate::clock::Timestamp;
-use crate::history::range::{Range, What};
+use crate::history::range::What;
 use crate::measurement::Series;
 use crate::page::shown::{Shown, shown};
 use crate::page::words;
 
 /// Something that happened.
 pub(super) struct Happened {
+    /// As in the charts of its series.
+    pub(super) number: usize,
     pub(super) time: String,
     pub(super) series: Shown,
     pub(super) what: Shown,
 }
 
 /// All that is known, the latest first.
-pub(super) fn all(seen: &[(Series, Range)]) -> Vec<Happened> {
-    let mut all: Vec<(Timestamp, &Series, &What)> =
-        seen.iter().flat_map(|(series, range)| range.events.iter().map(move |event| (event.time, series, &event.what))).collect();
+pub(super) fn all(seen: &[Seen]) -> Vec<Happened> {
+    let known = seen.iter().filter_map(|(series, range)| Some((series, range.as_ref().ok()?)));
+    let mut all: Vec<(Timestamp, usize, &Series, &What)> = known
+        .flat_map(|(series, range)| range.events.iter().zip(1..).map(move |(event, number)| (event.time, number, series, &event.what)))
+        .collect();
     all.sort_by_key(|(time, ..)| std::cmp::Reverse(*time));
-    let happened = |(time, series, what): (Timestamp, &Series, &What)| Happened {
+    let happened = |(time, number, series, what): (Timestamp, usize, &Series, &What)| Happened {
+        number,
         time: words::time(time),
         series: shown(&super::group::label(series)),
         what: shown(&say(what)),
@@ -42,7 +48,7 @@ fn say(what: &What) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::range::{Event, Span};
+    use crate::history::range::{Event, Range, Span};
     use crate::probe::Outcome;
     use crate::status::testing::{at, series};
 
@@ -57,7 +63,9 @@ mod tests {
             (3, What::AddressChanged { from: "192.0.2.1".into(), to: "192.0.2.2".into() }),
             (4, What::Skipped("restart".into())),
         ]);
-        let told: Vec<_> = all(&[(series("a"), one), (series("b"), other)]).iter().map(|event| event.what.to_string()).collect();
+        let all = all(&[(series("a"), Ok(one)), (series("b"), Ok(other))]);
+        assert_eq!(all.iter().map(|event| event.number).collect::<Vec<_>>(), [3, 2, 2, 1, 1], "as in the charts");
+        let told: Vec<_> = all.iter().map(|event| event.what.to_string()).collect();
         assert_eq!(
             told,
             [

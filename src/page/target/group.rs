@@ -7,7 +7,6 @@ use crate::measurement::Series;
 use crate::page::chart::{self, Drawn};
 use crate::page::shown::{Shown, shown};
 use crate::page::{link, words};
-use crate::probe::FIXED_TAGS;
 use crate::status::health::Health;
 use crate::status::known::{Known, Last};
 
@@ -27,6 +26,8 @@ pub(super) struct Group {
     pub(super) loss: Option<String>,
     pub(super) good: Option<(String, String)>,
     pub(super) failing: Option<(String, String)>,
+    /// Why there are no charts.
+    pub(super) trouble: Option<Shown>,
     pub(super) charts: Vec<Figure>,
     pub(super) values: Vec<Value>,
 }
@@ -56,19 +57,29 @@ pub(super) fn label(series: &Series) -> String {
         Some(other) => other,
     };
     let source = series.tag("source").map(|source| format!("from {source}")).unwrap_or_default();
-    [family, &source].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    let own = link::own_tags(series).map(|(key, value)| format!("{key}={value}"));
+    let parts = [family.to_owned(), source].into_iter().chain(own).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join(" ")
 }
 
 impl Group {
     /// `number` says which it is in the page, from 0 on.
-    pub(super) fn new(number: usize, series: &Series, known: Option<&Known>, range: &Range, query: &Query, now: Timestamp) -> Self {
+    pub(super) fn new(
+        number: usize,
+        series: &Series,
+        known: Option<&Known>,
+        range: Result<&Range, &Shown>,
+        query: &Query,
+        now: Timestamp,
+    ) -> Self {
         let health = known.map_or(Health::Disabled, |known| Health::of(known, now));
         let last = known.and_then(Known::last);
+        let mark = if number == 0 { String::new() } else { format!("-{}", number + 1) };
         let moment = |time: Timestamp| (words::time(time), words::ago(time, now));
         Self {
             number: number + 1,
             label: shown(&label(series)),
-            tags: series.tags().filter(|(key, _)| !FIXED_TAGS.contains(key)).map(|(key, value)| (shown(key), shown(value))).collect(),
+            tags: link::own_tags(series).map(|(key, value)| (shown(key), shown(value))).collect(),
             state: health.name(),
             word: health.word(),
             why: known.map(|known| words::why(health, known)).unwrap_or_default(),
@@ -78,7 +89,8 @@ impl Group {
             loss: known.and_then(|known| known.recent().loss()).map(words::percent),
             good: known.and_then(Known::good).map(moment),
             failing: known.and_then(Known::failing_since).map(moment),
-            charts: figures(&if number == 0 { String::new() } else { format!("-{}", number + 1) }, series, range, query),
+            trouble: range.err().cloned(),
+            charts: range.map(|range| figures(&mark, series, range, query)).unwrap_or_default(),
             values: last.map(values).unwrap_or_default(),
         }
     }
@@ -88,7 +100,7 @@ fn figures(mark: &str, series: &Series, range: &Range, query: &Query) -> Vec<Fig
     let tag = |key| series.tag(key).unwrap_or_default();
     // A chart is as fit to be seen as the page around it.
     let name = shown(&format!("{} {}", tag("target"), label(series))).to_string();
-    let address = |chart: &chart::Chart, ending| query.chart(&link::chart(series, ending), chart.field, tag("family"), tag("source"));
+    let address = |chart: &chart::Chart, ending| query.chart(&link::chart(series, ending), chart.field, series);
     let figure = |one: &chart::Chart| Figure {
         id: format!("chart-{}{mark}", one.field),
         title: one.title,
@@ -116,8 +128,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_series_of_a_target_are_told_apart_by_family_and_source() {
+    fn the_series_of_a_target_are_told_apart_by_family_source_and_their_own_tags() {
         let of = |family: &str| Series::new("qos_metrics", [("family", family), ("source", "rome-1")]);
         assert_eq!((label(&of("ipv6")), label(&of("auto"))), ("IPv6 from rome-1".to_owned(), "from rome-1".to_owned()));
+        let own = Series::new("qos_metrics", [("family", "ipv4"), ("source", "rome-1"), ("site", "milan")]);
+        assert_eq!(label(&own), "IPv4 from rome-1 site=milan");
     }
 }

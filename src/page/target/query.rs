@@ -2,8 +2,9 @@
 
 use crate::clock::Timestamp;
 use crate::history::range::Span;
+use crate::measurement::Series;
 use crate::page::Asked;
-use crate::page::link::with_query;
+use crate::page::link::{TAG, choice, with_query};
 use crate::page::time::RANGES;
 
 /// What was asked for.
@@ -11,20 +12,23 @@ pub(super) struct Query {
     range: String,
     from: String,
     to: String,
-    family: String,
-    source: String,
+    /// What chooses among the series.
+    kept: Vec<(String, String)>,
 }
 
 impl Query {
     /// What was asked for.
     pub(super) fn of(asked: &Asked) -> Self {
         let text = |key| asked.get(key).unwrap_or_default().to_owned();
-        Self { range: text("range"), from: text("from"), to: text("to"), family: text("family"), source: text("source") }
+        let chooses = |key: &str| ["family", "source"].contains(&key) || key.starts_with(TAG);
+        let kept = asked.query.iter().filter(|(key, value)| chooses(key) && !value.is_empty());
+        let kept = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+        Self { range: text("range"), from: text("from"), to: text("to"), kept }
     }
 
     /// Up to now, so far back.
     pub(super) fn range(&self, name: &str) -> String {
-        link(&[("range", name)], &self.family, &self.source)
+        link(&[("range", name)], &self.kept)
     }
 
     /// Whether this range is shown; without any word it is the usual one.
@@ -35,8 +39,8 @@ impl Query {
     }
 
     /// One series alone.
-    pub(super) fn of_series(&self, family: &str, source: &str) -> String {
-        link(&self.time(), family, source)
+    pub(super) fn of_series(&self, series: &Series) -> String {
+        link(&self.time(), &choice(series))
     }
 
     /// As long a time, right before or after; none if it has not begun.
@@ -44,18 +48,18 @@ impl Query {
         let length = span.to.since(span.from);
         let (from, to) = if later { (span.to, span.to.plus(length)) } else { (span.from.minus(length), span.from) };
         let seconds = |time: Timestamp| time.nanos().div_euclid(1_000_000_000).to_string();
-        (from < now).then(|| link(&[("from", &seconds(from)), ("to", &seconds(to))], &self.family, &self.source))
+        (from < now).then(|| link(&[("from", &seconds(from)), ("to", &seconds(to))], &self.kept))
     }
 
     /// A chart of a series over the same time.
-    pub(super) fn chart(&self, path: &str, field: &str, family: &str, source: &str) -> String {
-        let time = self.time();
-        with_query(path, [("field", field)].into_iter().chain(time).chain([("family", family), ("source", source)]))
+    pub(super) fn chart(&self, path: &str, field: &str, series: &Series) -> String {
+        let (time, choice) = (self.time(), choice(series));
+        with_query(path, [("field", field)].into_iter().chain(time).chain(pairs(&choice)))
     }
 
     /// What is kept when another time is asked for.
-    pub(super) fn kept(&self) -> Vec<(&'static str, String)> {
-        [("family", self.family.clone()), ("source", self.source.clone())].into_iter().filter(|(_, value)| !value.is_empty()).collect()
+    pub(super) fn kept(&self) -> Vec<(String, String)> {
+        self.kept.clone()
     }
 
     fn time(&self) -> Vec<(&str, &str)> {
@@ -64,9 +68,13 @@ impl Query {
 }
 
 /// Below the same path; never empty, as an empty address would be that of the page with its query.
-fn link(time: &[(&str, &str)], family: &str, source: &str) -> String {
-    let link = with_query("", time.iter().copied().chain([("family", family), ("source", source)]));
+fn link(time: &[(&str, &str)], kept: &[(String, String)]) -> String {
+    let link = with_query("", time.iter().copied().chain(pairs(kept)));
     if link.is_empty() { "?".to_owned() } else { link }
+}
+
+fn pairs(kept: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    kept.iter().map(|(key, value)| (key.as_str(), value.as_str()))
 }
 
 #[cfg(test)]
@@ -82,13 +90,15 @@ mod tests {
 
     #[test]
     fn links_keep_the_series_and_charts_the_time() {
-        let of = query(&[("from", "100"), ("to", "200"), ("family", "ipv6")]);
-        assert_eq!(of.range("1h"), "?range=1h&family=ipv6");
+        let of = query(&[("from", "100"), ("to", "200"), ("family", "ipv6"), ("tag.site", "milan")]);
+        let series = Series::new("qos_metrics", [("family", "ipv6"), ("source", "rome-1"), ("site", "milan")]);
+        assert_eq!(of.range("1h"), "?range=1h&family=ipv6&tag.site=milan");
         assert_eq!(
-            of.chart("/c.svg", "ping_avg_ms", "ipv6", "rome-1"),
-            "/c.svg?field=ping_avg_ms&from=100&to=200&family=ipv6&source=rome-1"
+            of.chart("/c.svg", "ping_avg_ms", &series),
+            "/c.svg?field=ping_avg_ms&from=100&to=200&family=ipv6&source=rome-1&tag.site=milan"
         );
-        assert_eq!((query(&[]).range("6h"), query(&[]).of_series("", "")), ("?range=6h".to_owned(), "?".to_owned()));
+        let nothing = Series::new("qos_metrics", [("target", "x")]);
+        assert_eq!((query(&[]).range("6h"), query(&[]).of_series(&nothing)), ("?range=6h".to_owned(), "?".to_owned()));
     }
 
     #[test]

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::page;
+use askama::Template;
+
+use super::{Span, View, page, seen};
 use crate::measurement::{Row, Value};
+use crate::page::shown::shown;
 use crate::page::testing::{HOSTILE, asked, sight, sound};
 use crate::page::{Subject, chart};
 use crate::probe::{Finding, Naming, Outcome};
@@ -92,6 +95,19 @@ async fn a_failure_says_since_when_and_a_value_that_is_not_there_is_no_zero() {
     assert!(body.contains("<dt>Failing since</dt><dd><time datetime=\"1970-01-01T00:16:35Z\">"), "{body}");
     assert!(body.contains(r#"<span class="state failing">failing</span> <span class="why">timeout: no reply</span>"#), "{body}");
     assert!(!body.contains("ping_avg_ms</code>"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_history_fails_its_sentence_stands_in_the_place_of_the_charts() {
+    let (sight, subject, asked) = (sight(&board(), "rome-1"), subject("edge"), asked(&[]));
+    let span = Span { from: at(0), to: at(1_000) };
+    let all = [series("edge"), series("edge")];
+    let seen = seen(&sight, &all, span, Some(shown("the disk <b> takes too long"))).await;
+    let view = View { subject: &subject, asked: &asked, now: at(1_000), span, series: &all, seen: &seen, trouble: None };
+    let body = view.page(&sight).render().unwrap();
+    assert_eq!(body.matches(r#"role="status"><strong>There is no chart now:</strong> the disk &#60;b&#62; takes too long</p>"#).count(), 2);
+    assert!(!body.contains("<figure") && !body.contains("no rows"), "{body}");
+    assert!(body.contains("<caption>Not known now</caption>"), "{body}");
 }
 
 #[tokio::test(start_paused = true)]
