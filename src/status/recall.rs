@@ -23,7 +23,9 @@ pub async fn recall(board: &Board, pairs: Option<&Pairs>, journal: &Journal, sta
         let rows: Vec<Row> = stored.into_iter().map(|stored| stored.row).filter(|row| row.time < started).collect();
         board.recall(&rows);
         // Also within a chunk the newest first: of rows with the same time it is the better one.
-        pairs.into_iter().for_each(|pairs| rows.iter().rev().for_each(|row| pairs.observe(row, None)));
+        if let Some(pairs) = pairs {
+            rows.iter().rev().for_each(|row| pairs.observe(row, None));
+        }
         upto = after;
     }
     Ok(())
