@@ -21,7 +21,7 @@ const COLUMNS: usize = 300;
 /// Series that are looked at for each range.
 const SERIES: usize = 5;
 /// Positions that may be lacking in the file as it is kept.
-const LACKING: u64 = 4_000;
+const LACKING: u64 = 60_000;
 /// How often it is looked how far it has come.
 const LOOK: Duration = Duration::from_millis(100);
 
