@@ -229,15 +229,15 @@ mod tests {
         Timestamp::from_nanos(minute * 60_000_000_000)
     }
 
-    const fn place(number: i64, is_changed: bool) -> Option<Place> {
-        Some(Place { number, is_changed })
+    const fn at_place(number: i64, is_changed: bool) -> Place {
+        Place { number, is_changed }
     }
 
     #[test]
     fn results_of_others_are_shown_with_those_that_did_not_come() {
         let mut catalog = Catalog::default();
-        assert_eq!(catalog.place(&mesh("a", "b", "ipv6"), at(0), false), place(1, true));
-        assert_eq!(catalog.place(&ping("a", "b"), at(1), true), place(1, false));
+        assert_eq!(catalog.place(&mesh("a", "b", "ipv6"), at(0), false), Some(at_place(1, true)));
+        assert_eq!(catalog.place(&ping("a", "b"), at(1), true), Some(at_place(1, false)));
         assert!(concerns(&ping("a", "b"), &mesh("a", "b", "ipv6")));
         assert!(!concerns(&ping("b", "a"), &mesh("a", "b", "ipv6")));
     }
@@ -246,43 +246,43 @@ mod tests {
     fn a_family_that_is_told_later_names_what_was_there_before() {
         let mut catalog = Catalog::default();
         let auto = mesh("a", "b", AUTO);
-        assert_eq!(catalog.place(&ping("a", "b"), at(0), true), place(1, true));
+        assert_eq!(catalog.place(&ping("a", "b"), at(0), true), Some(at_place(1, true)));
         assert_eq!(catalog.known(1), Some((&auto, None)));
         let told = mesh("a", "b", "ipv4");
-        assert_eq!(catalog.place(&told, at(1), false), place(1, true));
+        assert_eq!(catalog.place(&told, at(1), false), Some(at_place(1, true)));
         assert_eq!((catalog.number(&told), catalog.number(&auto)), (Some(1), None));
-        assert_eq!(catalog.place(&ping("a", "b"), at(2), true), place(1, false));
+        assert_eq!(catalog.place(&ping("a", "b"), at(2), true), Some(at_place(1, false)));
     }
 
     #[test]
     fn where_two_families_are_told_ping_is_of_none_of_them() {
         let mut catalog = Catalog::default();
         for (number, family) in [(1, "ipv4"), (2, "ipv6")] {
-            assert_eq!(catalog.place(&mesh("a", "b", family), at(0), false), place(number, true));
+            assert_eq!(catalog.place(&mesh("a", "b", family), at(0), false), Some(at_place(number, true)));
         }
-        assert_eq!(catalog.place(&ping("a", "b"), at(1), true), place(3, true));
+        assert_eq!(catalog.place(&ping("a", "b"), at(1), true), Some(at_place(3, true)));
         assert_eq!(catalog.known(3), Some((&mesh("a", "b", AUTO), None)));
         let mut reopened = catalog.around(&mesh("a", "b", "ipv4"));
         for catalog in [&mut catalog, &mut reopened] {
-            assert_eq!(catalog.place(&ping("a", "b"), at(2), true), place(3, false));
-            assert_eq!(catalog.place(&mesh("a", "b", "ipv6"), at(2), false), place(2, false));
+            assert_eq!(catalog.place(&ping("a", "b"), at(2), true), Some(at_place(3, false)));
+            assert_eq!(catalog.place(&mesh("a", "b", "ipv6"), at(2), false), Some(at_place(2, false)));
         }
         catalog.forget(2);
-        assert_eq!(catalog.place(&mesh("a", "b", "ipv6"), at(3), false), place(4, true), "what is of both is not of one now");
+        assert_eq!(catalog.place(&mesh("a", "b", "ipv6"), at(3), false), Some(at_place(4, true)), "what is of both is not of one now");
     }
 
     #[test]
     fn ping_is_left_out_while_whole_rows_come_and_not_after() {
         let mut catalog = Catalog::default();
         let own = mesh("a", "b", "ipv4");
-        assert_eq!(catalog.place(&own, at(100), true), place(1, true));
-        assert_eq!(catalog.place(&own, at(101), true), place(1, true));
-        assert_eq!(catalog.place(&own, at(101), true), place(1, false));
+        assert_eq!(catalog.place(&own, at(100), true), Some(at_place(1, true)));
+        assert_eq!(catalog.place(&own, at(101), true), Some(at_place(1, true)));
+        assert_eq!(catalog.place(&own, at(101), true), Some(at_place(1, false)));
         let mut reopened = Catalog::default();
         reopened.know(1, own, Some(at(101)));
         for catalog in [&mut catalog, &mut reopened] {
             assert_eq!(catalog.place(&ping("a", "b"), at(102), true), None);
-            assert_eq!(catalog.place(&ping("a", "b"), at(117), true), place(1, false));
+            assert_eq!(catalog.place(&ping("a", "b"), at(117), true), Some(at_place(1, false)));
         }
     }
 
@@ -290,9 +290,9 @@ mod tests {
     fn a_series_that_went_gets_a_new_number() {
         let mut catalog = Catalog::default();
         let own = Series::new(QOS_METRICS, [("target", "x")]);
-        assert_eq!(catalog.place(&own, at(0), true), place(1, true));
-        assert_eq!(catalog.place(&own, at(1), true), place(1, false));
+        assert_eq!(catalog.place(&own, at(0), true), Some(at_place(1, true)));
+        assert_eq!(catalog.place(&own, at(1), true), Some(at_place(1, false)));
         catalog.forget(1);
-        assert_eq!(catalog.place(&own, at(2), true), place(2, true));
+        assert_eq!(catalog.place(&own, at(2), true), Some(at_place(2, true)));
     }
 }
