@@ -20,7 +20,7 @@ use super::text::plain;
 /// From the left edge to the plot, in pixels.
 pub(super) const LEFT: i32 = 56;
 /// From the plot to the right edge.
-pub(super) const RIGHT: i32 = 24;
+pub(super) const RIGHT: i32 = 40;
 /// How high a chart is whose legend has one line.
 const HEIGHT: i32 = 264;
 const TOP: i32 = 40;

@@ -59,7 +59,7 @@ fn every_chart_is_well_formed_says_what_it_is_and_is_small() {
         assert_eq!(root.attribute("aria-labelledby"), root.first_child().unwrap().attribute("id"));
         assert_eq!((root.attribute("viewBox"), root.attribute("width")), (Some("0 0 800 264"), None));
         assert_eq!((root.attribute("data-from"), root.attribute("data-to")), (Some("1769860800"), Some("1772452800")));
-        assert_eq!((root.attribute("data-left"), root.attribute("data-right")), (Some("56"), Some("776")));
+        assert_eq!((root.attribute("data-left"), root.attribute("data-right")), (Some("56"), Some("760")));
         assert!(is_harmless(&document), "{}", chart.field);
         assert!(svg.len() <= LARGEST, "{} has {} bytes", chart.field, svg.len());
         let text: String = document.descendants().filter_map(|node| node.text()).collect();
