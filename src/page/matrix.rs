@@ -8,10 +8,12 @@ use std::fmt::Write;
 
 use askama::Template;
 
+use super::notices::{Notice, notices};
 use super::{Answer, Asked, Sight, words};
 use crate::clock::Timestamp;
 use crate::mesh::list::Proto;
 use crate::status::pairs::MOST;
+use crate::status::report::Report;
 use listed::listed;
 use table::{Table, View, sentences, spoken, table};
 
@@ -51,6 +53,7 @@ struct Page {
     member: bool,
     whole: bool,
     now: String,
+    notices: Vec<Notice>,
     words: String,
     caption: String,
     choices: Vec<Choice>,
@@ -82,6 +85,7 @@ pub fn page(sight: &Sight, asked: &Asked) -> Answer {
     };
     let table = table(&listed, &pairs, view, now);
     let mut page = Page::inside(table, view, listed.whole, now);
+    page.notices = serde_json::from_value::<Report>(report).map(|report| notices(&report)).unwrap_or_default();
     let unplaced = sight.pairs.unplaced();
     if unplaced > 0 {
         let _ = write!(page.words, " {unplaced} results of pairs beyond {MOST} are not shown.");
@@ -118,6 +122,7 @@ impl Page {
             member: false,
             whole: false,
             now: words::time(now),
+            notices: Vec::new(),
             words: String::new(),
             caption: String::new(),
             choices: Vec::new(),
@@ -149,7 +154,7 @@ impl Page {
             Line { cells: cells.into_iter().zip(&names).map(shown).collect(), name }
         };
         let rows = table.rows.into_iter().map(line).collect();
-        Self { member: true, whole, now: words::time(now), words: told, caption, choices: choices(view), targets: table.targets, rows }
+        Self { member: true, whole, words: told, caption, choices: choices(view), targets: table.targets, rows, ..Self::outside(now) }
     }
 }
 
