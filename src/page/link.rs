@@ -1,7 +1,6 @@
 //! Addresses within the page. Pure.
 
-use std::fmt::Write;
-
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use url::form_urlencoded::Serializer;
 
 use crate::measurement::Series;
@@ -35,21 +34,18 @@ fn path(below: &str, series: &Series) -> String {
     let mut path = below.to_owned();
     for key in ["kind", "probe", "target"] {
         path.push('/');
-        encode(&mut path, series.tag(key).unwrap_or_default());
+        path.extend(encoded(series.tag(key).unwrap_or_default()));
     }
     path
 }
 
-/// As RFC 3986 has it: what is not unreserved is written as its bytes.
-fn encode(path: &mut String, part: &str) {
+/// What means nothing but itself in an address (RFC 3986, section 2.3); all else is written as its bytes.
+const OTHERS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A name as a part of an address.
+pub fn encoded(part: &str) -> PercentEncode<'_> {
     // Browsers take a part of dots for a way up, also when it is written as bytes: nothing can be done about that.
-    for byte in part.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            path.push(char::from(byte));
-        } else {
-            write!(path, "%{byte:02X}").expect("a String takes everything");
-        }
-    }
+    utf8_percent_encode(part, OTHERS)
 }
 
 /// An address with a query; parameters without a value are left out.

@@ -8,7 +8,9 @@ use std::fmt::Write;
 
 use askama::Template;
 
+use super::link::encoded;
 use super::notices::{Notice, notices};
+use super::refusal::rendered;
 use super::{Answer, Asked, Sight, words};
 use crate::clock::Timestamp;
 use crate::mesh::list::Proto;
@@ -76,7 +78,7 @@ struct Shown {
 /// The page.
 pub fn page(sight: &Sight, asked: &Asked) -> Answer {
     let (report, scheduled, now) = ((sight.report)(), sight.board.scheduled(), sight.clock.now().unix);
-    let Some(listed) = listed(&report, &scheduled) else { return rendered(&Page::outside(now)) };
+    let Some(listed) = listed(&report, &scheduled) else { return rendered(Page::outside(now).render()) };
     let pairs = sight.pairs.all();
     let has = |proto| listed.targets.values().any(|protos| protos.contains(&proto)) || pairs.iter().any(|named| named.proto == proto);
     let view = match view(asked, if has(Proto::V4) || !has(Proto::V6) { Proto::V4 } else { Proto::V6 }) {
@@ -90,14 +92,7 @@ pub fn page(sight: &Sight, asked: &Asked) -> Answer {
     if unplaced > 0 {
         let _ = write!(page.words, " {unplaced} results of pairs beyond {MOST} are not shown.");
     }
-    rendered(&page)
-}
-
-fn rendered(page: &Page) -> Answer {
-    match page.render() {
-        Ok(html) => Answer::html(html),
-        Err(error) => Answer::refused(500, &error.to_string()),
-    }
+    rendered(page.render())
 }
 
 /// What was asked for, or the sentence that says what is wrong with it.
@@ -135,7 +130,7 @@ impl Page {
         let told = sentences(&table, view);
         let figure = if view.show == Show::Loss { "Packet loss" } else { "Mean round-trip time in milliseconds" };
         let caption = format!("{figure} over {}, from the row to the column; in small letters the way back.", spoken(view.proto));
-        let names: Vec<String> = table.targets.iter().map(|name| encoded(name)).collect();
+        let names: Vec<String> = table.targets.iter().map(|name| encoded(name).to_string()).collect();
         let family = view.proto.family();
         let line = |(name, cells): (String, Vec<(cell::Cell, cell::Cell)>)| {
             let source = encoded(&name);
@@ -174,18 +169,4 @@ fn choices(view: View) -> Vec<Choice> {
         choice(View { sort: Sort::Name, ..view }, "By name"),
         choice(View { sort: Sort::Worst, ..view }, "Worst first"),
     ]
-}
-
-/// A part of an address, of which nothing means anything but itself (RFC 3986, section 2.3).
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Memory takes whatever is written.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }

@@ -28,7 +28,7 @@ const WORKERS: usize = 2;
 const CONNECTIONS: usize = 32;
 /// The longest path with its query.
 const LONGEST_PATH: usize = 8192;
-/// How much nicer than the rest of qosd the threads are that make pages.
+/// The nice value of the threads that make pages, whatever that of the others is.
 const NICE: i32 = 10;
 
 /// How long whom is waited for: a page may wait for its turn and for the journal, so its request takes longer than most.
