@@ -27,7 +27,7 @@ use crate::probe::{AnyKind, EngineSource, Finding, Shared, Skip};
 use crate::resolve::Resolver;
 use crate::responder::{self, Responder, ResponderParts};
 use crate::status::pairs::Pairs;
-use crate::status::{Board, ConfigStatus};
+use crate::status::{Board, ConfigStatus, Listeners};
 use crate::supervisor::actor::{Notice, View};
 use crate::supervisor::child::{Child, Placement};
 use crate::supervisor::policy::Policy;
@@ -93,6 +93,7 @@ pub struct Parts {
     pairs: Pairs,
     statuses: Statuses,
     view: View,
+    listeners: Listeners,
     engines: Vec<(&'static str, Arc<dyn EngineSource>)>,
     planner: Planner,
     outputs: watch::Sender<Arc<Vec<OutputSpec>>>,
@@ -148,6 +149,7 @@ impl Parts {
             pairs,
             statuses: Statuses::default(),
             view: View::default(),
+            listeners: Listeners::default(),
             engines,
             draining: watch::Sender::new(false),
             started,
@@ -189,14 +191,20 @@ impl Parts {
             };
             Child::new(name, probe_policy, Placement::OwnThread, move || Probe::new(parts.clone()))
         });
-        let responder = ResponderParts { settings: self.responder.subscribe(), clock: self.clock.clone() };
+        let responder =
+            ResponderParts { settings: self.responder.subscribe(), listeners: self.listeners.clone(), clock: self.clock.clone() };
         let responder = Child::new("responder", probe_policy, Placement::OwnThread, move || Ok(Responder::new(responder.clone())));
         let others = [server, responder, self.agent(probe_policy), self.collector(probe_policy), self.web(probe_policy, press)];
         std::iter::once(writer).chain(probes).chain(others).collect()
     }
 
     fn collector(&self, policy: Policy) -> Child {
-        let parts = CollectorParts { settings: self.collector.subscribe(), surface: Arc::clone(&self.surface), clock: self.clock.clone() };
+        let parts = CollectorParts {
+            settings: self.collector.subscribe(),
+            surface: Arc::clone(&self.surface),
+            listeners: self.listeners.clone(),
+            clock: self.clock.clone(),
+        };
         Child::new("collector", policy, Placement::OwnThread, move || Ok(Collector::new(parts.clone())))
     }
 
@@ -215,6 +223,7 @@ impl Parts {
         let parts = iperf3::server::ServerParts {
             wanted: self.iperf3_server.subscribe(),
             load,
+            listeners: self.listeners.clone(),
             clock: self.clock.clone(),
             random: Arc::new(rand::random),
         };
@@ -321,6 +330,7 @@ impl Parts {
             agent: &config.agent.name,
             slots: self.slots(),
             roster: &roster,
+            listeners: &self.listeners.all(),
             counters: &kinds.chain(mesh).chain(collector).collect::<Vec<_>>(),
             abandoned: self.view.abandoned(),
             queue_dropped: self.outlet.dropped(),
@@ -342,6 +352,7 @@ impl Parts {
             "uptime_s": now.mono.saturating_sub(self.started.mono).as_secs(),
             "config": *lock(&self.config_status),
             "actors": self.view.roster(),
+            "listeners": self.listeners.all(),
             "abandoned_threads": self.view.abandoned(),
             "slots": self.slots(),
             "queue_dropped": self.outlet.dropped(),

@@ -8,6 +8,7 @@ use crate::journal;
 use crate::measurement::{Counter, Field, FieldInfo, Fields, QOSD, Row, Series};
 use crate::probe::Skip;
 use crate::probe::ledger::Counts;
+use crate::status::listeners::Listener;
 use crate::supervisor::roster::Roster;
 use crate::writer::OutputStatus;
 
@@ -27,6 +28,7 @@ const SKIPPED_BY: [(Skip, Field<i64>); 6] = [
 ];
 const LATENESS_P99: Field<f64> = Field::float("lateness_p99_ms");
 const RESTARTS: Field<i64> = Field::integer("restarts");
+const NOT_LISTENING: Field<i64> = Field::integer("not_listening");
 const ABANDONED_THREADS: Field<i64> = Field::integer("abandoned_threads");
 const QUEUE_DROPPED: Field<i64> = Field::integer("queue_dropped");
 const JOURNAL_ROWS: Field<i64> = Field::integer("journal_rows");
@@ -62,6 +64,7 @@ pub const FIELDS: &[FieldInfo] = &[
     SKIPPED_BY[5].1.info(),
     LATENESS_P99.info(),
     RESTARTS.info(),
+    NOT_LISTENING.info(),
     ABANDONED_THREADS.info(),
     QUEUE_DROPPED.info(),
     JOURNAL_ROWS.info(),
@@ -97,6 +100,8 @@ pub struct Vitals<'a> {
     pub lateness_p99_ms: &'a [(&'static str, f64)],
     /// The actors.
     pub roster: &'a Roster,
+    /// Where actors are to listen.
+    pub listeners: &'a [Listener],
     /// What actors count beside their rows, by their names.
     pub counters: &'a [(&'static str, Vec<Counter>)],
     /// Threads left behind.
@@ -128,6 +133,10 @@ impl Vitals<'_> {
         for entry in self.roster.entries() {
             let mut fields = Fields::new();
             fields.integer(RESTARTS, entry.restarts);
+            let mut places = self.listeners.iter().filter(|listener| listener.actor == entry.name).peekable();
+            if places.peek().is_some() {
+                fields.integer(NOT_LISTENING, places.filter(|listener| listener.error.is_some()).count() as u64);
+            }
             if let Some((_, late)) = self.lateness_p99_ms.iter().find(|(kind, _)| *kind == entry.name) {
                 fields.float(LATENESS_P99, *late);
             }

@@ -32,13 +32,14 @@ impl Parts {
     /// Makes the pages: one for all who serve them.
     pub(super) fn press(self: &Arc<Self>) -> Press {
         let parts = Arc::clone(self);
-        Press::new(self.sight(), Arc::new(move || parts.vitals_now()), self.view.clone())
+        Press::new(self.sight(), Arc::new(move || parts.vitals_now()), self.view.clone(), self.listeners.clone())
     }
 
     /// The actor that serves the pages as `[web]` says.
     pub(super) fn web(&self, policy: Policy, press: &Press) -> Child {
         let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-        let parts = WebParts { settings: self.web.subscribe(), press: press.clone(), host, clock: self.clock.clone() };
+        let (listeners, clock) = (self.listeners.clone(), self.clock.clone());
+        let parts = WebParts { settings: self.web.subscribe(), press: press.clone(), host, listeners, clock };
         Child::new("web", policy, Placement::OwnThread, move || Ok(Web::new(parts.clone())))
     }
 

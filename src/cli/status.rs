@@ -92,6 +92,10 @@ fn show(report: &Report) -> String {
         let last = actor.last_exit.as_ref().map(|exit| format!(", last ended: {exit}")).unwrap_or_default();
         lines.push(format!("actor {}: {}, {} restarts{last}", actor.name, actor.state, actor.restarts));
     }
+    for listener in &report.listeners {
+        let state = listener.error.as_ref().map_or_else(|| "listens".to_owned(), |why| format!("cannot listen, it is tried again: {why}"));
+        lines.push(format!("{} at {}: {state}", listener.actor, listener.listen));
+    }
     let Slots { scheduled, rows, skipped } = report.slots;
     lines.push(format!("slots: {scheduled} scheduled, {rows} rows, {skipped} of them skipped"));
     let journal = &report.journal;

@@ -15,10 +15,12 @@ use super::{Config, Env, systemd_folder};
 use crate::influxdb;
 use crate::measurement::Series;
 use crate::mesh;
+use crate::mesh::collector::settings::Listen;
 use crate::page;
 use crate::probe::{AnyKind, Assignment, Reading, iperf3};
 use crate::responder;
 use crate::secret::Folders;
+use crate::settings::network::Endpoint;
 use crate::settings::{self, KeyProblem};
 
 /// Reads all sections, or finds all problems of all.
@@ -34,6 +36,7 @@ pub(super) fn read(layers: &Layers, kinds: &[&dyn AnyKind], env: &Env) -> Result
     let iperf3_server = reader.iperf3_server();
     let mesh = reader.mesh(&source);
     let collector = reader.collector();
+    reader.one_listener_a_port(&places(web.as_ref(), responder.as_ref(), iperf3_server.as_ref(), collector.as_ref()));
     if mesh.is_some() {
         reader.names_of_the_mesh(&influxdb);
     }
@@ -151,6 +154,15 @@ impl<'a> Reader<'a> {
     fn collector(&mut self) -> Option<mesh::collector::Settings> {
         let (table, folders) = (self.sections.remove("collector")?, self.folders());
         self.finish("collector", mesh::collector::Settings::read(table, &folders))
+    }
+
+    /// Of two that are to listen at the same place, one never could.
+    fn one_listener_a_port(&mut self, places: &[(String, Endpoint)]) {
+        for (index, (key, place)) in places.iter().enumerate() {
+            let Some((other, at)) = places[..index].iter().find(|(_, other)| other.collides(*place)) else { continue };
+            let message = format!("{} is taken by {other} = {}, choose another port", place.0, at.0);
+            self.report(key, vec![KeyProblem::new("", message)]);
+        }
     }
 
     /// The agent of a mesh measures and posts under names of its own.
@@ -318,6 +330,25 @@ impl<'a> Reader<'a> {
             tables.insert(name.to_owned(), table.into());
         }
     }
+}
+
+/// Where is to be listened with TCP, each with its key.
+fn places(
+    web: Option<&page::Settings>,
+    responder: Option<&responder::Settings>,
+    iperf3_server: Option<&iperf3::server::Settings>,
+    collector: Option<&mesh::collector::Settings>,
+) -> Vec<(String, Endpoint)> {
+    let of = |key: &str, place| (key.to_owned(), Endpoint(place));
+    let responder = responder.map(|responder| of("responder.listen", responder.listen));
+    let server = iperf3_server.map(|server| of("iperf3_server.port", server.place()));
+    let collector = collector.and_then(|collector| match collector.listen {
+        Listen::Tcp(place) => Some(of("collector.listen", place)),
+        Listen::Unix(_) => None,
+    });
+    let web = web.map(|web| web.listen.as_slice()).unwrap_or_default();
+    let web = web.iter().enumerate().map(|(index, place)| (format!("web.listen[{index}]"), *place));
+    responder.into_iter().chain(server).chain(collector).chain(web).collect()
 }
 
 /// Makes the names of files with secrets whole paths.

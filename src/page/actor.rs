@@ -22,6 +22,7 @@ use super::press::Press;
 use super::server::{Names, serve};
 use super::settings::Settings;
 use crate::clock::Clock;
+use crate::status::Listeners;
 use crate::supervisor::{Check, Provoke};
 
 /// How often it shows that it lives.
@@ -40,6 +41,8 @@ pub struct WebParts {
     pub press: Press,
     /// The name of this host, if it has one.
     pub host: Option<String>,
+    /// Where is told whether it listens.
+    pub listeners: Listeners,
     /// The clocks.
     pub clock: Clock,
 }
@@ -65,7 +68,7 @@ impl Actor for Web {
     fn started(&mut self, ctx: &mut Self::Context) {
         let (parts, progress) = (self.parts.clone(), Rc::clone(&self.progress));
         let alive = async move {
-            let task = follow(parts.settings, parts.press, parts.host);
+            let task = follow(parts.settings, parts.press, parts.host, parts.listeners);
             tokio::pin!(task);
             // Each time that the heartbeat elapses the task goes on where it was.
             while timeout(HEARTBEAT, &mut task).await.is_err() {
@@ -96,7 +99,7 @@ impl Handler<Provoke> for Web {
 }
 
 /// Serves where the settings say, until nobody can change them any more. All servers are polled here, so they end with it.
-async fn follow(mut settings: watch::Receiver<Option<Settings>>, press: Press, host: Option<String>) {
+async fn follow(mut settings: watch::Receiver<Option<Settings>>, press: Press, host: Option<String>, listeners: Listeners) {
     let (names, known) = watch::channel(Arc::<Hosts>::default());
     let mut servers = FuturesUnordered::new();
     // What tells the server of an address to end: that this is dropped.
@@ -114,7 +117,7 @@ async fn follow(mut settings: watch::Receiver<Option<Settings>>, press: Press, h
         for address in wanted {
             places.entry(address).or_insert_with(|| {
                 let (stop, stopped) = oneshot::channel();
-                servers.push(keep(address, press.clone(), known.clone(), stopped));
+                servers.push(keep(address, press.clone(), known.clone(), listeners.clone(), stopped));
                 stop
             });
         }
@@ -131,17 +134,21 @@ async fn follow(mut settings: watch::Receiver<Option<Settings>>, press: Press, h
 }
 
 /// Serves an address, as soon as it can be had, until it is given up.
-async fn keep(address: SocketAddr, press: Press, names: Names, mut given_up: oneshot::Receiver<()>) {
+async fn keep(address: SocketAddr, press: Press, names: Names, listeners: Listeners, mut given_up: oneshot::Receiver<()>) {
     let mut told = None;
     loop {
-        match serve(address, press.clone(), names.clone()) {
+        let _note = match serve(address, press.clone(), names.clone()) {
             Ok(server) => {
                 tracing::info!(listen = %address, "web listens");
                 told = None;
+                let note = listeners.open("web", address);
                 let handle = server.handle();
                 tokio::pin!(server);
                 tokio::select! {
-                    ended = &mut server => tell_end(address, ended),
+                    ended = &mut server => {
+                        drop(note);
+                        listeners.closed("web", address, tell_end(address, ended))
+                    }
                     _ = &mut given_up => {
                         // The address must be free before another takes it; connections are cut.
                         let _ = tokio::join!(handle.stop(false), server);
@@ -150,8 +157,11 @@ async fn keep(address: SocketAddr, press: Press, names: Names, mut given_up: one
                     }
                 }
             }
-            Err(error) => tell_once(&mut told, address, &error),
-        }
+            Err(error) => {
+                tell_once(&mut told, address, &error);
+                listeners.closed("web", address, &error)
+            }
+        };
         tokio::select! {
             _ = &mut given_up => return,
             () = sleep(AGAIN) => {}
@@ -159,9 +169,10 @@ async fn keep(address: SocketAddr, press: Press, names: Names, mut given_up: one
     }
 }
 
-fn tell_end(address: SocketAddr, ended: io::Result<()>) {
+fn tell_end(address: SocketAddr, ended: io::Result<()>) -> &'static str {
     let error = ended.err().map(|error| error.to_string()).unwrap_or_default();
     tracing::error!(listen = %address, error, "web ended by itself, it is started again");
+    "its server ended by itself"
 }
 
 /// Says why the address cannot be had, unless it was said before.

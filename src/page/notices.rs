@@ -1,4 +1,5 @@
-//! What somebody has to know whatever page they look at: a config that was refused, outputs and a journal that fail. Pure.
+//! What somebody has to know whatever page they look at: a config that was refused, outputs and a journal that fail, an
+//! address that cannot be had. Pure.
 
 use super::shown::{Shown, shown};
 use crate::status::report::Report;
@@ -32,6 +33,10 @@ pub(super) fn notices(report: &Report) -> Vec<Notice> {
             actor.last_exit.as_deref().unwrap_or("it was not at work yet"),
         )
     });
+    let silent = report.listeners.iter().filter_map(|listener| {
+        let what = format!("{} cannot listen at {}", shown(&listener.actor), shown(&listener.listen));
+        Some(notice(&what, listener.error.as_ref()?))
+    });
     let mesh = report.mesh.iter().filter_map(|mesh| Some(notice("The collector of the mesh is failing", mesh.error.as_ref()?)));
-    journal.chain(lost).chain(config).chain(output).chain(dead).chain(actor).chain(mesh).collect()
+    journal.chain(lost).chain(config).chain(output).chain(dead).chain(actor).chain(silent).chain(mesh).collect()
 }

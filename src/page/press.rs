@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::route::Route;
 use super::{Answer, Asked, Sight, api, chart, matrix, metrics, overview, state, target};
 use crate::measurement::Row;
+use crate::status::Listeners;
 use crate::supervisor::actor::View;
 
 /// How long a request waits for its turn.
@@ -36,6 +37,7 @@ pub struct Press {
     sight: Sight,
     own: OwnRows,
     actors: View,
+    listeners: Listeners,
     /// Of pages made of memory alone, and of those that need the disk.
     turns: [Arc<Semaphore>; 2],
     room: Arc<Semaphore>,
@@ -43,11 +45,12 @@ pub struct Press {
 
 impl Press {
     /// Of what there is to be seen.
-    pub fn new(sight: Sight, own: OwnRows, actors: View) -> Self {
+    pub fn new(sight: Sight, own: OwnRows, actors: View, listeners: Listeners) -> Self {
         Self {
             sight,
             own,
             actors,
+            listeners,
             turns: [(); 2].map(|()| Arc::new(Semaphore::new(1))),
             room: Arc::new(Semaphore::new(ON_THE_WAY / PIECE)),
         }
@@ -94,10 +97,15 @@ impl Press {
         }
     }
 
-    /// Whether every actor works; else which do not.
+    /// Whether every actor works, and listens where it is to; else which do not.
     pub(super) fn ready(&self) -> Answer {
         let roster = self.actors.roster();
-        let away: Vec<_> = roster.entries().iter().filter(|entry| !entry.works()).map(|entry| entry.name.as_str()).collect();
+        let away = roster.entries().iter().filter(|entry| !entry.works()).map(|entry| entry.name.clone());
+        let silent = self.listeners.all().into_iter().filter_map(|listener| {
+            let why = listener.error?;
+            Some(format!("{} at {}: {why}", listener.actor, listener.listen))
+        });
+        let away: Vec<_> = away.chain(silent).collect();
         if roster.entries().is_empty() {
             Answer::refused(503, "qosd is starting")
         } else if away.is_empty() {

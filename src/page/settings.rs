@@ -1,6 +1,5 @@
 //! `[web]`: where the page is served beside the state socket, and by which names it may be called.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -28,18 +27,14 @@ impl Default for Settings {
 impl Settings {
     /// What is wrong with it.
     pub fn problems(&self) -> Vec<KeyProblem> {
-        let mut seen = BTreeSet::new();
         let empty = self.listen.is_empty().then(|| {
             KeyProblem::new("listen", "is empty, expected an address and port; without [web] the page is on the state socket alone")
         });
-        let twice = self.listen.iter().enumerate().filter(|(_, address)| !seen.insert(**address));
-        let twice: Vec<_> =
-            twice.map(|(index, address)| KeyProblem::new(format!("listen[{index}]"), format!("{} is there twice", address.0))).collect();
         let names = self.hosts.iter().enumerate().filter(|(_, name)| !host::is_name(name)).map(|(index, name)| {
             let expected = "expected a name without scheme and port such as \"qos.example.org\"";
             KeyProblem::new(format!("hosts[{index}]"), format!("is the text {name:?}, {expected}"))
         });
-        empty.into_iter().chain(twice).chain(names).collect()
+        empty.into_iter().chain(names).collect()
     }
 }
 
@@ -64,7 +59,6 @@ mod tests {
     fn what_is_wrong_is_said() {
         let table = [
             ("listen = []", "listen: is empty, expected an address and port; without [web] the page is on the state socket alone"),
-            ("listen = ['[::1]:1', '127.0.0.1:1', '[::1]:1']", "listen[2]: [::1]:1 is there twice"),
             (
                 "hosts = ['qos.example.org', 'http://x']",
                 "hosts[1]: is the text \"http://x\", expected a name without scheme and port such as \"qos.example.org\"",

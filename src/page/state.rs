@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::history::HistoryStatus;
 use crate::mesh::agent::standing::AgentStatus;
 use crate::mesh::collector::status::CollectorStatus;
+use crate::status::listeners::Listener;
 use crate::status::report::{self, Report};
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ struct Page {
     notices: Vec<Notice>,
     service: Facts,
     actors: Vec<Actor>,
+    listeners: Facts,
     slots: Facts,
     journal: Facts,
     outputs: Vec<Output>,
@@ -74,6 +76,7 @@ impl Page {
             notices: notices(report),
             service: service(report),
             actors: report.actors.iter().map(Actor::of).collect(),
+            listeners: report.listeners.iter().map(listener).collect(),
             slots: slots(report),
             journal: journal(&report.journal),
             outputs: report.outputs.iter().map(Output::of).collect(),
@@ -123,6 +126,11 @@ impl Actor {
             last_exit: shown(actor.last_exit.as_deref().unwrap_or_default()),
         }
     }
+}
+
+fn listener(listener: &Listener) -> (Shown, Shown) {
+    let state = listener.error.as_ref().map_or_else(|| "listens".to_owned(), |why| format!("cannot listen, it is tried again: {why}"));
+    fact(&format!("{} at {}", listener.actor, listener.listen), state)
 }
 
 fn slots(report: &Report) -> Facts {

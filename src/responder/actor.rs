@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::server;
 use super::settings::Settings;
 use crate::clock::Clock;
+use crate::status::Listeners;
 use crate::supervisor::{Check, Provoke};
 
 /// How often it shows that it lives.
@@ -26,6 +27,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub struct ResponderParts {
     /// `[responder]`, if there is one; a reload sends a new one.
     pub settings: watch::Receiver<Option<Settings>>,
+    /// Where is told whether it listens.
+    pub listeners: Listeners,
     /// The clocks.
     pub clock: Clock,
 }
@@ -51,7 +54,7 @@ impl Actor for Responder {
     fn started(&mut self, ctx: &mut Self::Context) {
         let (parts, progress) = (self.parts.clone(), Rc::clone(&self.progress));
         let alive = async move {
-            let task = respond(parts.settings);
+            let task = respond(parts.settings, parts.listeners);
             tokio::pin!(task);
             // Each time that the heartbeat elapses the task goes on where it was.
             while timeout(HEARTBEAT, &mut task).await.is_err() {
@@ -82,7 +85,7 @@ impl Handler<Provoke> for Responder {
 }
 
 /// Serves what the settings say, until nobody can change them any more.
-async fn respond(mut settings: watch::Receiver<Option<Settings>>) {
+async fn respond(mut settings: watch::Receiver<Option<Settings>>, listeners: Listeners) {
     let mut told = None;
     loop {
         let now = settings.borrow_and_update().clone();
@@ -92,6 +95,7 @@ async fn respond(mut settings: watch::Receiver<Option<Settings>>) {
                 Ok(server) => {
                     tracing::info!(listen = %now.listen, "responder listens");
                     told = None;
+                    let _note = listeners.open("responder", now.listen);
                     let handle = server.handle();
                     tokio::pin!(server);
                     let changed = tokio::select! {
@@ -104,6 +108,7 @@ async fn respond(mut settings: watch::Receiver<Option<Settings>>) {
                 }
                 Err(error) => {
                     tell_once(&mut told, &now, &error);
+                    let _note = listeners.closed("responder", now.listen, &error);
                     tokio::select! {
                         changed = settings.changed() => changed,
                         () = sleep(AGAIN) => Ok(()),

@@ -36,6 +36,16 @@ impl Serialize for Network {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint(pub SocketAddr);
 
+impl Endpoint {
+    /// Whether only one of two can be listened on, whatever the host. If `[::]` takes IPv4 as well, the host says.
+    pub fn collides(self, other: Self) -> bool {
+        let (one, other) = (self.0, other.0);
+        let all = |address: SocketAddr| address.ip().is_unspecified();
+        let same_address = one.ip() == other.ip() || (one.is_ipv4() == other.is_ipv4() && (all(one) || all(other)));
+        same_address && one.port() == other.port() && one.port() != 0
+    }
+}
+
 impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::listeners::Listener;
 use super::{ConfigStatus, SeriesStatus};
 use crate::history::HistoryStatus;
 use crate::mesh::agent::standing::AgentStatus;
@@ -25,6 +26,9 @@ pub struct Report {
     pub config: ConfigStatus,
     /// The actors.
     pub actors: Vec<Actor>,
+    /// Where actors are to listen.
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
     /// Blocked threads that were left behind.
     #[serde(default)]
     pub abandoned_threads: u64,

@@ -13,6 +13,7 @@ use qosd::clock::Clock;
 use qosd::mesh::collector::server::{Bound, ListenError};
 use qosd::mesh::collector::settings::Listen;
 use qosd::mesh::collector::{Collector, CollectorParts, Settings};
+use qosd::status::Listeners;
 use qosd::web::socket::SocketError;
 use tokio::sync::watch;
 
@@ -71,7 +72,13 @@ struct Running {
 fn running() -> Running {
     let dir = tempfile::tempdir().unwrap();
     let (change, watched) = watch::channel(None);
-    let actor = Collector::new(CollectorParts { settings: watched, surface: surface(dir.path()), clock: Clock::system() }).start();
+    let actor = Collector::new(CollectorParts {
+        settings: watched,
+        surface: surface(dir.path()),
+        listeners: Listeners::default(),
+        clock: Clock::system(),
+    })
+    .start();
     Running { dir, change, actor }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use actix::Actor;
 use qosd::clock::Clock;
 use qosd::responder::{Responder, ResponderParts, Settings, server};
+use qosd::status::Listeners;
 use qosd::web::line::Patience;
 use tokio::sync::watch;
 
@@ -207,7 +208,7 @@ fn it_follows_the_config_and_waits_for_a_port_that_is_taken() {
     actix_rt::System::new().block_on(async {
         let at = |address: SocketAddr| Some(settings(&format!("listen = '{address}'")));
         let (change, settings) = watch::channel(None);
-        let responder = Responder::new(ResponderParts { settings, clock: Clock::system() }).start();
+        let responder = Responder::new(ResponderParts { settings, listeners: Listeners::default(), clock: Clock::system() }).start();
         let (first, second) = (taken(), taken());
         drop(second.0);
         change.send_replace(at(second.1));

@@ -12,9 +12,9 @@ use qosd::measurement::{QOS_METRICS, Series};
 use qosd::page::host::Hosts;
 use qosd::page::{Press, Sight, server};
 use qosd::responder::{Responder, ResponderParts};
-use qosd::status::Board;
 use qosd::status::pairs::Pairs;
 use qosd::status::server::Report;
+use qosd::status::{Board, Listeners};
 use qosd::supervisor::actor::View;
 use qosd::supervisor::child::{Child, Placement};
 use qosd::supervisor::policy::Policy;
@@ -64,13 +64,13 @@ impl Serving {
     }
 
     fn telling(report: Report, patience: Patience) -> Self {
-        Self::with(report, patience, View::default())
+        Self::with(report, patience, View::default(), Listeners::default())
     }
 
-    fn with(report: Report, patience: Patience, actors: View) -> Self {
+    fn with(report: Report, patience: Patience, actors: View, listeners: Listeners) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let press = Press::new(sight(report), Arc::new(Vec::new), actors);
+        let press = Press::new(sight(report), Arc::new(Vec::new), actors, listeners);
         let (send, handle) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             actix_rt::System::new().block_on(async {
@@ -311,12 +311,14 @@ fn the_api_has_each_series_and_says_what_is_wrong_with_a_question() {
 #[test]
 fn who_is_not_ready_says_which_part_does_not_work() {
     let actors = View::default();
-    let serving = Serving::with(Arc::new(|| serde_json::Value::Null), server::PATIENCE, actors.clone());
+    let listeners = Listeners::default();
+    let serving = Serving::with(Arc::new(|| serde_json::Value::Null), server::PATIENCE, actors.clone(), listeners.clone());
     let ready = || (serving.get("/readyz").status, serving.get("/readyz").text());
     assert_eq!(ready(), (503, "qosd is starting\n".to_owned()));
     let clock = Clock::system();
     let child = |name: &str, start: fn() -> Result<Responder, String>| Child::new(name, Policy::PROBE, Placement::Here, start);
-    let well = || Ok(Responder::new(ResponderParts { settings: watch::channel(None).1, clock: Clock::system() }));
+    let well =
+        || Ok(Responder::new(ResponderParts { settings: watch::channel(None).1, listeners: Listeners::default(), clock: Clock::system() }));
     actix_rt::System::new().block_on(async {
         let children = vec![child("sick", || Err("it cannot".to_owned())), child("well", well)];
         let _supervisor = supervise(children, actors.clone(), clock);
@@ -329,6 +331,10 @@ fn who_is_not_ready_says_which_part_does_not_work() {
     });
     let (status, why) = ready();
     assert!(status == 503 && why.starts_with("not working: sick"), "{status} {why}");
+    let deaf = listeners.closed("well", "127.0.0.1:80", "permission denied");
+    assert!(ready().1.ends_with(", well at 127.0.0.1:80: permission denied\n"), "{}", ready().1);
+    drop(deaf);
+    assert!(!ready().1.contains("127.0.0.1:80"));
     assert_eq!(serving.get("/healthz").status, 200);
 }
 

@@ -78,11 +78,22 @@ fn an_address_that_is_taken_is_told_once_and_served_as_soon_as_it_is_free() {
     let daemon = home.start();
     daemon.until(|| is_served(open));
     daemon.said("web cannot listen");
+    let why = |place: SocketAddr| {
+        let all = daemon.status()["listeners"].clone();
+        all.as_array()?.iter().find(|one| one["actor"] == "web" && one["listen"] == place.to_string()).map(|one| one["error"].clone())
+    };
+    assert_eq!(why(open), Some(serde_json::Value::Null));
+    assert!(why(held).is_some_and(|why| why.as_str().is_some_and(|why| why.contains("in use"))), "{:?}", why(held));
+    let (status, not_ready) = daemon.ask("GET", "/readyz");
+    assert!(status == 503 && not_ready.contains(&format!("web at {held}: ")), "{not_ready}");
+    assert!(daemon.ask("GET", "/metrics").1.contains("qosd_not_listening{actor=\"web\"} 1"));
+    assert!(daemon.ask("GET", "/status").1.contains(&format!("web cannot listen at {held}")));
     // A reload that changes nothing about it tells nothing again.
     reload(&daemon, &home, &[open, held]);
     daemon.said("config reloaded");
     drop(holder);
     daemon.until(|| is_served(held));
+    assert_eq!((why(held), daemon.ask("GET", "/readyz").0), (Some(serde_json::Value::Null), 200));
     assert_eq!(daemon.log().matches("web cannot listen").count(), 1, "{}", daemon.log());
     daemon.stop();
 }

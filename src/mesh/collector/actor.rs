@@ -14,6 +14,7 @@ use super::settings::{Listen, Settings};
 use super::surface::Surface;
 use crate::clock::Clock;
 use crate::settings::explain;
+use crate::status::Listeners;
 use crate::supervisor::{Check, Provoke};
 
 /// How often it shows that it lives.
@@ -32,6 +33,8 @@ pub struct CollectorParts {
     pub settings: watch::Receiver<Option<Settings>>,
     /// What outlives the actor.
     pub surface: Arc<Surface>,
+    /// Where is told whether it listens.
+    pub listeners: Listeners,
     /// The clocks.
     pub clock: Clock,
 }
@@ -57,7 +60,7 @@ impl Actor for Collector {
     fn started(&mut self, ctx: &mut Self::Context) {
         let (parts, progress) = (self.parts.clone(), Rc::clone(&self.progress));
         let alive = async move {
-            let task = collect(parts.settings, parts.surface);
+            let task = collect(parts.settings, parts.surface, parts.listeners);
             tokio::pin!(task);
             // Each time that the heartbeat elapses the task goes on where it was.
             while timeout(HEARTBEAT, &mut task).await.is_err() {
@@ -88,7 +91,7 @@ impl Handler<Provoke> for Collector {
 }
 
 /// Serves what the settings say and notes who is silent, until nobody can change the settings any more.
-async fn collect(mut settings: watch::Receiver<Option<Settings>>, surface: Arc<Surface>) {
+async fn collect(mut settings: watch::Receiver<Option<Settings>>, surface: Arc<Surface>, listeners: Listeners) {
     let mut told = None;
     loop {
         let now = settings.borrow_and_update().clone();
@@ -102,10 +105,12 @@ async fn collect(mut settings: watch::Receiver<Option<Settings>>, surface: Arc<S
                 Ok(serving) => {
                     tracing::info!(listen = %now.listen, tls = now.tls.is_some(), probes = now.probes.probes.len(), "collector listens");
                     told = None;
+                    let _note = listeners.open("collector", &now.listen);
                     serve_while_same(serving, &now, &mut settings, &surface).await
                 }
                 Err(error) => {
                     tell_once(&mut told, &now.listen, &error);
+                    let _note = listeners.closed("collector", &now.listen, explain(&error));
                     wait(&mut settings, &surface).await
                 }
             },

@@ -61,6 +61,7 @@ const ALL: &[Own] = &[
     counter("qosd_skipped", "Rows since the start for slots that were skipped, by the reason.", SKIPPED),
     gauge("qosd_lateness_p99_seconds", "How late the slots of the last minute were taken, 99th percentile, by actor.", LATENESS),
     counter("qosd_restarts", "How often an actor was started again.", &[plain("restarts")]),
+    gauge("qosd_not_listening", "Addresses where the actor is to listen and cannot.", &[plain("not_listening")]),
     gauge("qosd_abandoned_threads", "Blocked threads that were left behind.", &[plain("abandoned_threads")]),
     counter("qosd_dropped_rows", "Rows that were lost, by the reason.", DROPPED),
     gauge("qosd_journal_rows", "Rows in the journal.", &[plain("journal_rows")]),

@@ -3,9 +3,9 @@
 //! Promise: it listens on the configured address alone; each client gets a fresh process, which takes nothing over from the
 //! one before; whoever connects and says nothing does not keep the others out; and runs that a client's test overlapped say so.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::probe::load::Load;
 use crate::settings::KeyProblem;
+use crate::status::Listeners;
+use crate::status::listeners::Note;
 use crate::supervisor::{Check, Provoke};
 use session::{Ended, serve_one};
 
@@ -52,6 +54,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Where it listens.
+    pub fn place(&self) -> SocketAddr {
+        (self.listen, self.port).into()
+    }
+
     /// What is wrong with it.
     pub fn problems(&self) -> Vec<KeyProblem> {
         let none = (self.port == 0).then(|| KeyProblem::new("port", "0 is out of range, allowed is 1 to 65535"));
@@ -67,6 +74,8 @@ pub struct ServerParts {
     pub wanted: watch::Receiver<Option<Settings>>,
     /// Where tests of others are noted.
     pub load: Load,
+    /// Where is told whether it listens.
+    pub listeners: Listeners,
     /// The clocks.
     pub clock: Clock,
     /// Random numbers in `0.0..1.0`, for the back-off.
@@ -141,7 +150,7 @@ async fn beat(clock: &Clock, progress: &Cell<Duration>) -> Infallible {
 /// One process after the other.
 async fn serve(settings: Option<&Settings>, parts: &ServerParts) -> Infallible {
     let Some(settings) = settings else { return std::future::pending().await };
-    let health = Health::new(settings);
+    let health = Health::new(settings, &parts.listeners);
     let mut backoff = Backoff::default();
     loop {
         let began = parts.clock.now().mono;
@@ -164,12 +173,14 @@ async fn serve(settings: Option<&Settings>, parts: &ServerParts) -> Infallible {
 /// Tells when the server begins to work or fail, and nothing in between: others can make processes end as often as they like.
 struct Health<'a> {
     settings: &'a Settings,
+    listeners: &'a Listeners,
     works: Cell<Option<bool>>,
+    note: RefCell<Option<Note>>,
 }
 
 impl<'a> Health<'a> {
-    fn new(settings: &'a Settings) -> Self {
-        Self { settings, works: Cell::new(None) }
+    fn new(settings: &'a Settings, listeners: &'a Listeners) -> Self {
+        Self { settings, listeners, works: Cell::new(None), note: RefCell::new(None) }
     }
 
     /// A process listens, for the first time or for long enough after a failure.
@@ -177,12 +188,14 @@ impl<'a> Health<'a> {
         let Settings { listen, port } = self.settings;
         if self.works.get().is_none() || (self.works.get() == Some(false) && lived >= HEALTHY) {
             self.works.set(Some(true));
+            self.note.replace(Some(self.listeners.open("iperf3_server", self.settings.place())));
             tracing::info!(%listen, port, "iperf3 server listens");
         }
     }
 
     fn failed(&self, why: &str) {
         let Settings { listen, port } = self.settings;
+        self.note.replace(Some(self.listeners.closed("iperf3_server", self.settings.place(), why)));
         if self.works.replace(Some(false)) != Some(false) {
             tracing::warn!(%listen, port, why, "iperf3 server does not work, it is tried again");
         }
@@ -192,6 +205,7 @@ impl<'a> Health<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::listeners::Listener;
 
     #[test]
     fn the_defaults_listen_on_this_host_alone() {
@@ -209,12 +223,15 @@ mod tests {
 
     #[test]
     fn health_is_told_when_it_changes() {
-        let settings = Settings::default();
-        let health = Health::new(&settings);
+        let (settings, listeners) = (Settings::default(), Listeners::default());
+        let health = Health::new(&settings, &listeners);
         health.failed("port in use");
         health.listens(Duration::ZERO);
         assert_eq!(health.works.get(), Some(false), "not for a moment after a failure");
+        assert_eq!(listeners.all()[0].error.as_deref(), Some("port in use"));
         health.listens(HEALTHY);
         assert_eq!(health.works.get(), Some(true));
+        let open = Listener { actor: "iperf3_server".into(), listen: "127.0.0.1:5201".into(), error: None };
+        assert_eq!(listeners.all(), [open]);
     }
 }

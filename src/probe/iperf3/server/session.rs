@@ -153,12 +153,14 @@ fn sockets(process: u32) -> usize {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::status::Listeners;
 
     /// (F9)
     #[tokio::test(start_paused = true)]
     async fn no_client_keeps_the_server_for_longer_than_an_hour() {
         let (settings, load) = (Settings::default(), Load::new(Clock::system()));
-        let health = Health::new(&settings);
+        let listeners = Listeners::default();
+        let health = Health::new(&settings, &listeners);
         let mut session = Session { load: &load, health: &health, began: Instant::now(), listens: false, test: None, silent: false };
         session.hear("Accepted connection from 192.0.2.1, port 50662");
         assert!(!session.is_over(None));
