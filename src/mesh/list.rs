@@ -70,6 +70,11 @@ impl Proto {
             Self::V6 => "ipv6",
         }
     }
+
+    /// The protocol of a tag `family`, if it tells one.
+    pub fn of_family(family: &str) -> Option<Self> {
+        [Self::V4, Self::V6].into_iter().find(|proto| proto.family() == family)
+    }
 }
 
 impl Serialize for Proto {

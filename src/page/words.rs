@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::probe::Outcome;
 use crate::status::age;
 use crate::status::health::Health;
-use crate::status::known::{Figure, Known};
+use crate::status::known::{Figure, Known, Last};
 
 /// A number with its unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,23 +91,57 @@ pub fn seconds(seconds: f64) -> String {
 /// What there is to be said of a state, in a few words: nothing of one that is well.
 pub fn why(health: Health, known: &Known) -> Shown {
     let Some(last) = known.last() else { return Shown::default() };
-    let error = last.error.as_deref().filter(|error| !error.is_empty());
-    let outcome = last.outcome.map(Outcome::name).unwrap_or_default();
-    let text = match (health, error) {
-        (Health::Ok | Health::Never | Health::Disabled, None) => return Shown::default(),
-        (Health::Degraded, None) if last.is_dns_stale() => "the name does not resolve, its last address is used".to_owned(),
-        (Health::Stale, error) => {
-            format!("no row since; the last was {outcome}{}", error.map(|error| format!(": {error}")).unwrap_or_default())
-        }
-        (_, None) => outcome.to_owned(),
-        (_, Some(error)) => format!("{outcome}: {error}"),
+    let skipped_after = known.ran().filter(|ran| ran.time != last.time);
+    let silent = last.error.as_deref().is_none_or(str::is_empty);
+    let text = match health {
+        Health::Ok | Health::Never | Health::Disabled if silent => return Shown::default(),
+        Health::Degraded if silent && last.is_dns_stale() => "the name does not resolve, its last address is used".to_owned(),
+        Health::Stale => format!("no row since; the last was {}", ended(last)),
+        _ => ended(last),
     };
-    shown(&text)
+    shown(&match skipped_after {
+        Some(ran) => format!("{text}; the last run, of {}, was {}", time(ran.time), ended(ran)),
+        None => text,
+    })
+}
+
+/// How a row says that its run ended.
+fn ended(last: &Last) -> String {
+    let outcome = last.outcome.map(Outcome::name).unwrap_or_default();
+    match last.error.as_deref().filter(|error| !error.is_empty()) {
+        Some(error) => format!("{outcome}: {error}"),
+        None => outcome.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Board;
+    use crate::status::testing::{at, failed, ok, series};
+
+    #[test]
+    fn of_a_slot_that_was_not_run_the_run_before_it_is_told_as_well() {
+        let said = |rows: &[crate::measurement::Row]| {
+            let board = Board::default();
+            board.schedule(&[series("a")]);
+            for row in rows {
+                board.observe(row);
+            }
+            let known = board.of(&series("a")).unwrap();
+            let health = Health::of(&known, at(9));
+            format!("{}: {}", health.name(), why(health, &known))
+        };
+        let skipped = |second| failed("a", second, Outcome::Skipped);
+        let then = "the last run, of 1970-01-01T00:00:01Z, was";
+        assert_eq!(said(&[ok("a", 1, 1.0)]), "ok: ");
+        assert_eq!(said(&[ok("a", 1, 1.0), skipped(2)]), format!("skipped: skipped: no reply; {then} ok"));
+        assert_eq!(
+            said(&[failed("a", 1, Outcome::Timeout), skipped(2), skipped(3)]),
+            format!("failing: skipped: no reply; {then} timeout: no reply")
+        );
+        assert_eq!(said(&[skipped(2)]), "skipped: skipped: no reply");
+    }
 
     #[test]
     fn numbers_have_about_four_digits() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::known::Known;
+use super::pairs::Pair;
 use crate::clock::Timestamp;
 use crate::probe::Outcome;
 
@@ -17,7 +18,7 @@ pub enum Health {
     Degraded,
     /// There is no row yet.
     Never,
-    /// The last slot was not run.
+    /// The last slot was not run, and the run before it did not fail.
     Skipped,
     /// The last run got through.
     Ok,
@@ -51,6 +52,16 @@ impl Health {
         }
     }
 
+    /// How a series is that another host measures, and that is known here as a pair of a mesh.
+    pub fn of_pair(pair: &Pair) -> Self {
+        match pair.outcome {
+            Outcome::Ok => Self::Ok,
+            Outcome::Partial => Self::Degraded,
+            Outcome::Skipped => Self::Skipped,
+            _ => Self::Failing,
+        }
+    }
+
     /// How a series is that is scheduled.
     pub fn of(known: &Known, now: Timestamp) -> Self {
         let Some(last) = known.last() else { return Self::Never };
@@ -58,6 +69,8 @@ impl Health {
             return Self::Stale;
         }
         match last.outcome {
+            // Nothing says that it would get through now.
+            None | Some(Outcome::Skipped) if known.failing_since().is_some() => Self::Failing,
             None | Some(Outcome::Skipped) => Self::Skipped,
             Some(Outcome::Ok) if has_loss(known) || last.is_dns_stale() => Self::Degraded,
             Some(Outcome::Ok) => Self::Ok,

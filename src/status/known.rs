@@ -111,6 +111,11 @@ impl Last {
         self.texts.iter().map(|(name, text)| (*name, &**text))
     }
 
+    /// Whether its slot was run.
+    fn is_run(&self) -> bool {
+        !matches!(self.outcome, None | Some(Outcome::Skipped))
+    }
+
     /// Where the run went.
     pub fn address(&self) -> Option<&str> {
         self.texts().find(|(name, _)| *name == ADDRESS.info().name).map(|(_, address)| address)
@@ -127,6 +132,8 @@ impl Last {
 pub struct Known {
     pub(super) pace: Option<Pace>,
     last: Option<Last>,
+    /// The last row of a slot that was run, if others came after it.
+    run: Option<Last>,
     recent: Recent,
     good: Option<Timestamp>,
     failing: Option<Timestamp>,
@@ -148,6 +155,7 @@ impl Known {
             None | Some(Outcome::Skipped) => {}
             Some(_) => self.failing = self.failing.or(Some(row.time)),
         }
+        self.run = if last.is_run() { None } else { self.ran().cloned() };
         self.last = Some(last);
     }
 
@@ -160,6 +168,9 @@ impl Known {
             (None, false) => older.failing,
         };
         self.good = self.good.or(older.good);
+        if self.ran().is_none() {
+            self.run = if self.last.is_some() { older.ran().cloned() } else { older.run };
+        }
         self.last = self.last.take().or(older.last);
         self.recent.precede(older.recent);
     }
@@ -172,6 +183,11 @@ impl Known {
     /// Its last row.
     pub fn last(&self) -> Option<&Last> {
         self.last.as_ref()
+    }
+
+    /// The last row of a slot that was run: after a restart, skipped slots stand between it and now.
+    pub fn ran(&self) -> Option<&Last> {
+        self.last.as_ref().filter(|last| last.is_run()).or(self.run.as_ref())
     }
 
     /// Its last rows.
@@ -189,10 +205,10 @@ impl Known {
         self.failing
     }
 
-    /// The value of the last row that says the most, and of which field it is.
+    /// The value of the last run that says the most, and of which field it is.
     pub fn value(&self) -> Option<(&'static str, f64)> {
         let main = self.recent.main()?;
-        Some((main, self.last.as_ref()?.figure(main)?))
+        Some((main, self.ran()?.figure(main)?))
     }
 }
 
@@ -238,7 +254,21 @@ mod tests {
         let rows = [ok("a", 1, 1.0), failed("a", 2, Outcome::Timeout), failed("a", 3, Outcome::Skipped), failed("a", 4, Outcome::Refused)];
         let known = known(&rows);
         assert_eq!((known.good(), known.failing_since()), (Some(at(1)), Some(at(2))));
-        assert_eq!(known.value(), None, "what the last row does not have is not shown as its value");
+        assert_eq!(known.value(), None, "what the last run does not have is not shown as its value");
+    }
+
+    #[test]
+    fn slots_that_were_not_run_hide_nothing_of_the_last_run() {
+        let skipped = |second| failed("a", second, Outcome::Skipped);
+        let now = known(&[ok("a", 1, 1.5), skipped(2), skipped(3)]);
+        assert_eq!((now.last().unwrap().time, now.ran().unwrap().time, now.value()), (at(3), at(1), Some(("ping_avg_ms", 1.5))));
+
+        // What was before a restart is recalled in pieces, the newest first.
+        let mut now = known(&[skipped(9)]);
+        for piece in [[skipped(7), skipped(8)], [failed("a", 5, Outcome::Timeout), skipped(6)], [ok("a", 3, 1.0), ok("a", 4, 1.0)]] {
+            now.precede(known(&piece));
+        }
+        assert_eq!((now.last().unwrap().time, now.ran().unwrap().time, now.failing_since()), (at(9), at(5), Some(at(5))));
     }
 
     #[test]

@@ -96,6 +96,14 @@ impl Pairs {
         seen.pairs.iter().filter_map(named).collect()
     }
 
+    /// The last result of a pair, by a protocol or by whichever came last.
+    pub fn of(&self, source: &str, target: &str, proto: Option<Proto>) -> Option<Pair> {
+        let seen = self.lock();
+        let (source, target) = (*seen.numbers.get(source)?, *seen.numbers.get(target)?);
+        let protos = proto.map_or(vec![Proto::V4, Proto::V6], |proto| vec![proto]);
+        protos.into_iter().filter_map(|proto| seen.pairs.get(&(source, target, proto)).copied()).max_by_key(|pair| pair.time)
+    }
+
     /// Results for which there was no place.
     pub fn unplaced(&self) -> u64 {
         self.lock().unplaced
@@ -185,11 +193,7 @@ fn hosts(row: &Row) -> Option<(&str, &str)> {
 
 /// The protocol, of rows that tell it.
 fn family(row: &Row) -> Option<Proto> {
-    match row.series.tag("family")? {
-        "ipv4" => Some(Proto::V4),
-        "ipv6" => Some(Proto::V6),
-        _ => None,
-    }
+    row.series.tag("family").and_then(Proto::of_family)
 }
 
 /// What a row says of its pair, if it is of a mesh.

@@ -9,6 +9,7 @@ use crate::page::shown::{Shown, shown};
 use crate::page::{link, words};
 use crate::status::health::Health;
 use crate::status::known::{Known, Last};
+use crate::status::pairs::Pair;
 
 /// A series, as it is shown.
 pub(super) struct Group {
@@ -29,6 +30,10 @@ pub(super) struct Group {
     /// Why there are no charts.
     pub(super) trouble: Option<Shown>,
     pub(super) charts: Vec<Figure>,
+    /// Whether this host measures it.
+    pub(super) is_here: bool,
+    /// When the run was that has the values.
+    pub(super) ran: Option<String>,
     pub(super) values: Vec<Value>,
 }
 
@@ -41,7 +46,7 @@ pub(super) struct Figure {
     pub(super) csv: String,
 }
 
-/// A field of the last row.
+/// A field of the last run.
 pub(super) struct Value {
     pub(super) field: &'static str,
     pub(super) text: Shown,
@@ -63,17 +68,20 @@ pub(super) fn label(series: &Series) -> String {
 }
 
 impl Group {
-    /// `number` says which it is in the page, from 0 on.
+    /// `number` says which it is in the page, from 0 on. Of a series of this host there is what is known, of one of another
+    /// host in a mesh its pair.
     pub(super) fn new(
         number: usize,
         series: &Series,
-        known: Option<&Known>,
+        (known, pair): (Option<&Known>, Option<Pair>),
         range: Result<&Range, &Shown>,
         query: &Query,
         now: Timestamp,
     ) -> Self {
-        let health = known.map_or(Health::Disabled, |known| Health::of(known, now));
-        let last = known.and_then(Known::last);
+        let elsewhere = pair.as_ref().map_or(Health::Disabled, Health::of_pair);
+        let health = known.map_or(elsewhere, |known| Health::of(known, now));
+        let last = known.and_then(Known::last).map(|last| last.time).or(pair.map(|pair| pair.time));
+        let ran = known.and_then(Known::ran);
         let mark = if number == 0 { String::new() } else { format!("-{}", number + 1) };
         let moment = |time: Timestamp| (words::time(time), words::ago(time, now));
         Self {
@@ -83,15 +91,17 @@ impl Group {
             state: health.name(),
             word: health.word(),
             why: known.map(|known| words::why(health, known)).unwrap_or_default(),
-            last: last.map(|last| moment(last.time)),
-            address: last.and_then(Last::address).map(shown),
+            last: last.map(moment),
+            address: ran.and_then(Last::address).map(shown),
             interval: known.and_then(Known::pace).map(|pace| humantime::format_duration(pace.interval).to_string()),
             loss: known.and_then(|known| known.recent().loss()).map(words::percent),
             good: known.and_then(Known::good).map(moment),
             failing: known.and_then(Known::failing_since).map(moment),
             trouble: range.err().cloned(),
             charts: range.map(|range| figures(&mark, series, range, query)).unwrap_or_default(),
-            values: last.map(values).unwrap_or_default(),
+            is_here: known.is_some(),
+            ran: ran.map(|ran| words::time(ran.time)),
+            values: ran.map(values).unwrap_or_default(),
         }
     }
 }

@@ -98,6 +98,41 @@ async fn a_failure_says_since_when_and_a_value_that_is_not_there_is_no_zero() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slot_that_was_not_run_hides_neither_the_last_values_nor_that_they_are_older() {
+    let board = board();
+    board.observe(&failed("edge", 995, Outcome::Skipped));
+    let answer = page(&sight(&board, "rome-1"), &subject("edge"), &asked(&[])).await;
+    let body = sound(&answer);
+    for part in [
+        r#"<span class="state skipped">skipped</span>"#,
+        r#"<dt>Last row</dt><dd><time datetime="1970-01-01T00:16:35Z">"#,
+        "<dd>192.0.2.1</dd>",
+        "<caption>Every field of the last run, of 1970-01-01T00:16:30Z</caption>",
+        "<code>ping_avg_ms</code><td class=\"figure\">12.35",
+    ] {
+        assert!(body.contains(part), "{part} in {body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_that_another_host_of_the_mesh_measures_is_as_its_last_result() {
+    let sight = sight(&Board::default(), "collector");
+    let naming = Naming { agent: "p1".into(), kind: "ping", probe: "mesh".into() };
+    let pair = naming.series("p2", "ipv4", &BTreeMap::default());
+    let row = Row { series: pair.clone(), ..failed("p2", 990, Outcome::Timeout) };
+    sight.pairs.observe(&row, None);
+    let subject = Subject { kind: "ping".into(), probe: "mesh".into(), target: "p2".into() };
+    let span = Span { from: at(0), to: at(1_000) };
+    let all = [pair];
+    let seen = seen(&sight, &all, span, Some(shown("no disk"))).await;
+    let view = View { subject: &subject, asked: &asked(&[]), now: at(1_000), span, series: &all, seen: &seen, trouble: None };
+    let body = view.page(&sight).render().unwrap();
+    assert!(body.contains(r#"<span class="state failing">failing</span>"#), "{body}");
+    assert!(body.contains(r#"<dt>Last row</dt><dd><time datetime="1970-01-01T00:16:30Z">"#), "{body}");
+    assert!(body.contains("Only those of series are kept that this host measures now"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_the_history_fails_its_sentence_stands_in_the_place_of_the_charts() {
     let (sight, subject, asked) = (sight(&board(), "rome-1"), subject("edge"), asked(&[]));
     let span = Span { from: at(0), to: at(1_000) };
