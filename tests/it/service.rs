@@ -232,13 +232,17 @@ impl Service {
 
     /// Every slot from the start until then, by the schedules alone.
     pub(crate) fn slots(&self, until: Moment) -> BTreeSet<Key> {
-        let all = self.kinds.iter().flat_map(|kind| &kind.assignments);
-        all.flat_map(|assignment| {
-            let first = assignment.schedule.after(self.started.unix);
-            let slots = std::iter::successors(Some(first), |slot| Some(assignment.schedule.after(*slot)));
-            slots.take_while(move |slot| *slot <= until.unix).map(|slot| (assignment.series.key(), slot.nanos()))
-        })
-        .collect()
+        self.slots_by_kind(until).into_iter().flatten().collect()
+    }
+
+    /// The same of each kind.
+    pub(crate) fn slots_by_kind(&self, until: Moment) -> Vec<BTreeSet<Key>> {
+        let of = |assignment: &Arc<Assignment>| {
+            let (series, schedule) = (assignment.series.key(), assignment.schedule);
+            let slots = std::iter::successors(Some(schedule.after(self.started.unix)), move |slot| Some(schedule.after(*slot)));
+            slots.take_while(move |slot| *slot <= until.unix).map(move |slot| (series.clone(), slot.nanos()))
+        };
+        self.kinds.iter().map(|kind| kind.assignments.iter().flat_map(of).collect()).collect()
     }
 
     /// What each ledger counted.
