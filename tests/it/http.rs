@@ -358,7 +358,8 @@ fn h5_the_deadline_is_of_all_redirects_together() {
     let server = ScriptedServer::start([], moved);
     let finding = get(&server, "redirects = 10\ntimeout = '350ms'");
     assert_eq!(result(&finding).0, Outcome::Timeout, "{finding:?}");
-    assert_eq!(server.requests().len(), 4);
+    // On a busy host fewer fit.
+    assert!((2..=4).contains(&server.requests().len()), "{}", server.requests().len());
 }
 
 /// (H6)
