@@ -40,6 +40,7 @@ mod tests;
 mod track;
 
 use range::{Range, Span};
+pub use sample::FIELDS;
 
 /// Questions that may wait; further ones wait for their turn.
 const QUESTIONS: usize = 16;

@@ -31,8 +31,9 @@ mod one_line;
 mod queue;
 
 /// Parts of others that tell at INFO what only their authors want to know, at WARN what the network does, as often as it does
-/// it, and below whatever passes through them: what a server says may be a secret that it was told before.
-const QUIET: &str = "actix_server=warn,actix_http=error,h2=error,hickory_net=error,hickory_proto=error,\
+/// it, and below whatever passes through them: what a server says may be a secret that it was told before. `actix_http` takes
+/// a malformed head for an error, which whoever reaches a port can send: it tells its lines to who asks for them by its name.
+const QUIET: &str = "actix_server=warn,actix_http=off,h2=error,hickory_net=error,hickory_proto=error,\
                      hickory_resolver=error,hyper=error,hyper_util=error,reqwest=error,rustls=error";
 
 /// Lines that may wait for whoever reads them.

@@ -23,7 +23,7 @@ use crate::status::{SeriesStatus, age};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Where the service's socket is when systemd started it.
 const SOCKET_OF_THE_UNIT: &str = "/run/qosd/qosd.sock";
-/// How many figures of a series are shown: the first of its row.
+/// How many figures of a series are shown: the first floats of its row.
 const FIGURES: usize = 5;
 
 /// How many sources of a collector are shown.
@@ -203,7 +203,8 @@ fn series(all: &[SeriesStatus]) -> String {
         let age = one.age_s.map_or_else(|| "–".to_owned(), |seconds| age(Duration::from_secs_f64(seconds)));
         let mut cells =
             vec![tag("kind"), tag("probe"), tag("target"), tag("family"), one.result.clone().unwrap_or_else(|| "–".to_owned()), age];
-        cells.push(one.figures.iter().take(FIGURES).map(|(name, value)| format!("{name}={value:.3}")).collect::<Vec<_>>().join(" "));
+        let floats = one.figures.iter().filter_map(|(name, figure)| Some((name, figure.float()?)));
+        cells.push(floats.take(FIGURES).map(|(name, value)| format!("{name}={value:.3}")).collect::<Vec<_>>().join(" "));
         cells.push(one.error.clone().unwrap_or_default());
         table.add_row(cells);
     }

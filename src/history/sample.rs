@@ -7,7 +7,7 @@ use crate::mesh::collector::rows::PING;
 use crate::probe::{ADDRESS, CLOCK_STEP, ERROR, LOADED, Outcome, RESULT_CODE};
 
 /// The fields of charts. Their places here are in the file: new ones come last, and none goes.
-pub(super) const FIELDS: [&str; 17] = [
+pub const FIELDS: [&str; 17] = [
     AVG,
     JITTER,
     LOSS,

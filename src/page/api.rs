@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use super::shown::shown;
 use super::{Answer, Asked, Sight, Subject, time};
 use crate::clock::Timestamp;
 use crate::history::range::{Column, Event, Range, Spread, What};
 use crate::measurement::Series;
+use crate::probe::KINDS;
 use crate::status::SeriesStatus;
 
 /// How many columns a range has at most, about.
@@ -40,14 +42,13 @@ pub async fn range(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
         Ok(span) => span,
         Err(why) => return Answer::refused(400, &why),
     };
-    let failing = |error: &dyn std::error::Error| Answer::refused(503, &error.to_string());
+    if let Err(why) = field(&subject.kind, asked.get("field")) {
+        return Answer::refused(400, &why);
+    }
     let found = match subject.series(sight, asked).await {
         Ok(found) => found,
-        Err(error) => return failing(&error),
+        Err(why) => return Answer::refused(why.status(), &why.to_string()),
     };
-    if found.is_empty() {
-        return Answer::refused(404, "there is no such series");
-    }
     if found.len() > MOST {
         return Answer::refused(400, &format!("these are {} series, choose at most {MOST} with family= and source=", found.len()));
     }
@@ -55,14 +56,24 @@ pub async fn range(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
     for series in found {
         match sight.range(&series, span, COLUMNS).await {
             Ok(range) => ranges.push((series, range)),
-            Err(error) => return failing(&error),
+            Err(error) => return Answer::refused(503, &error.to_string()),
         }
     }
     let ranges: Vec<_> = ranges.iter().map(|(series, range)| RangeOf::new(series, range, asked.get("field"))).collect();
     json(&BTreeMap::from([("ranges", ranges)]))
 }
 
-fn json(document: &impl Serialize) -> Answer {
+/// Whether ranges of a kind have such a field; else which they have. Of a kind that is not known there is nothing to choose from.
+fn field(kind: &str, wanted: Option<&str>) -> Result<(), String> {
+    let (Some(wanted), Some(kind)) = (wanted, KINDS.iter().find(|known| known.name() == kind)) else { return Ok(()) };
+    let known: Vec<_> = kind.fields().iter().map(|field| field.name).filter(|name| crate::history::FIELDS.contains(name)).collect();
+    if known.contains(&wanted) {
+        return Ok(());
+    }
+    Err(format!("field is {:?}, expected one of {}", shown(wanted).to_string(), known.join(", ")))
+}
+
+pub(super) fn json(document: &impl Serialize) -> Answer {
     match serde_json::to_string(document) {
         Ok(body) => Answer::json(body),
         Err(error) => Answer::refused(500, &error.to_string()),
@@ -171,6 +182,19 @@ mod tests {
     use super::*;
     use crate::history::range::Span;
     use crate::probe::Outcome;
+
+    #[test]
+    fn a_field_that_ranges_of_a_kind_do_not_have_is_refused_with_those_that_they_have() {
+        for (kind, wanted) in [("ping", None), ("ping", Some("ping_jitter_ms")), ("http", Some("http_tls_ms")), ("nothing", Some("x"))] {
+            assert_eq!(field(kind, wanted), Ok(()), "{kind} {wanted:?}");
+        }
+        let known = "expected one of ping_avg_ms, ping_jitter_ms, ping_packet_loss_pct";
+        for wrong in ["pingg_avg_ms", "ping_ttl", "http_ping_ms"] {
+            assert_eq!(field("ping", Some(wrong)), Err(format!("field is {wrong:?}, {known}")));
+        }
+        let long = field("ping", Some(&"x".repeat(8_000))).unwrap_err();
+        assert!(long.len() < 500 && long.ends_with(known), "{long}");
+    }
 
     #[test]
     fn a_range_is_written_as_it_is_documented() {

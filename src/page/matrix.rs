@@ -14,16 +14,20 @@ use super::refusal::rendered;
 use super::{Answer, Asked, Sight, words};
 use crate::clock::Timestamp;
 use crate::mesh::list::Proto;
-use crate::status::pairs::MOST;
+use crate::status::pairs::{MOST, Named};
 use crate::status::report::Report;
-use listed::listed;
+use listed::{Listed, listed};
 use table::{Table, View, sentences, spoken, table};
 
 mod cell;
+mod document;
 mod listed;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ways;
+
+pub(super) use document::document;
 
 /// Which figure is shown: `?show=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +84,7 @@ pub fn page(sight: &Sight, asked: &Asked) -> Answer {
     let (report, scheduled, now) = ((sight.report)(), sight.board.scheduled(), sight.clock.now().unix);
     let Some(listed) = listed(&report, &scheduled) else { return rendered(Page::outside(now).render()) };
     let pairs = sight.pairs.all();
-    let has = |proto| listed.targets.values().any(|protos| protos.contains(&proto)) || pairs.iter().any(|named| named.proto == proto);
-    let view = match view(asked, if has(Proto::V4) || !has(Proto::V6) { Proto::V4 } else { Proto::V6 }) {
+    let view = match view(asked, usual_proto(&listed, &pairs)) {
         Ok(view) => view,
         Err(why) => return Answer::refused(400, &why),
     };
@@ -97,17 +100,26 @@ pub fn page(sight: &Sight, asked: &Asked) -> Answer {
 
 /// What was asked for, or the sentence that says what is wrong with it.
 fn view(asked: &Asked, proto: Proto) -> Result<View, String> {
-    let one = |key: &str, known: &[&str]| match asked.get(key) {
-        None => Ok(0),
-        Some(text) => {
-            known.iter().position(|known| *known == text).ok_or_else(|| format!("{key} is {text:?}, expected one of {}", known.join(", ")))
-        }
-    };
-    let show = if one("show", &["loss", "latency"])? == 0 { Show::Loss } else { Show::Latency };
-    let sort = if one("sort", &["name", "worst"])? == 0 { Sort::Name } else { Sort::Worst };
-    let chosen = one("family", &["ipv4", "ipv6"])?;
-    let proto = asked.get("family").map_or(proto, |_| if chosen == 0 { Proto::V4 } else { Proto::V6 });
+    let show = one_of(asked, "show", &[("loss", Show::Loss), ("latency", Show::Latency)])?.unwrap_or(Show::Loss);
+    let sort = one_of(asked, "sort", &[("name", Sort::Name), ("worst", Sort::Worst)])?.unwrap_or(Sort::Name);
+    let proto = one_of(asked, "family", &[("ipv4", Proto::V4), ("ipv6", Proto::V6)])?.unwrap_or(proto);
     Ok(View { show, sort, proto })
+}
+
+/// What a word of the query means, if it is there.
+fn one_of<T: Copy>(asked: &Asked, key: &str, known: &[(&str, T)]) -> Result<Option<T>, String> {
+    let Some(text) = asked.get(key) else { return Ok(None) };
+    let meant = known.iter().find(|(word, _)| *word == text).map(|(_, meant)| Some(*meant));
+    meant.ok_or_else(|| {
+        let words: Vec<_> = known.iter().map(|(word, _)| *word).collect();
+        format!("{key} is {text:?}, expected one of {}", words.join(", "))
+    })
+}
+
+/// The protocol that is shown to who asks for none.
+fn usual_proto(listed: &Listed, pairs: &[Named]) -> Proto {
+    let has = |proto| listed.targets.values().any(|protos| protos.contains(&proto)) || pairs.iter().any(|named| named.proto == proto);
+    if has(Proto::V4) || !has(Proto::V6) { Proto::V4 } else { Proto::V6 }
 }
 
 impl Page {

@@ -110,7 +110,7 @@ impl Page {
             counts: chosen.counts.iter().map(count).collect(),
             text: wanted.text.clone(),
             kinds: kinds(wanted, chosen),
-            states: Health::ALL[..6].iter().map(|of| choice(of.name(), of.word(), wanted.health == Some(*of))).collect(),
+            states: Health::SCHEDULED.iter().map(|of| choice(of.name(), of.word(), wanted.health == Some(*of))).collect(),
             sorts: Sort::ALL.iter().map(|sort| choice(sort.name(), sort_word(*sort), wanted.sort == *sort)).collect(),
             heads: heads(wanted),
             lines: chosen.entries.iter().map(|entry| Line::of(entry, now)).collect(),

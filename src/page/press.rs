@@ -92,6 +92,7 @@ impl Press {
             Route::Metrics => metrics::exposition(sight, &(self.own)(), openmetrics),
             Route::ApiStatus => api::status(sight),
             Route::ApiSeries => api::series(sight),
+            Route::ApiMesh => matrix::document(sight, asked),
             Route::ApiRange(subject) => api::range(sight, subject, asked).await,
             Route::Style | Route::Script | Route::Icon | Route::Healthy | Route::Ready => Answer::refused(404, "there is nothing here"),
         }

@@ -38,6 +38,8 @@ pub enum Route {
     ApiStatus,
     /// `/api/v1/series`.
     ApiSeries,
+    /// `/api/v1/mesh`.
+    ApiMesh,
     /// `/api/v1/range/{kind}/{name}/{target}`.
     ApiRange(Subject),
 }
@@ -72,6 +74,7 @@ impl Route {
             ["readyz"] => Self::Ready,
             ["api", "v1", "status"] => Self::ApiStatus,
             ["api", "v1", "series"] => Self::ApiSeries,
+            ["api", "v1", "mesh"] => Self::ApiMesh,
             ["api", "v1", "range", kind, probe, target] => Self::ApiRange(subject(kind, probe, target)?),
             ["probe", kind, probe, target] => Self::Target(subject(kind, probe, target)?),
             ["chart", kind, probe, file] => match (file.strip_suffix(".svg"), file.strip_suffix(".csv")) {
@@ -127,6 +130,7 @@ mod tests {
             ("/chart/ping/core/%3Cscript%3E.csv", Route::Csv(ping("<script>"))),
             ("/api/v1/range/ping/core/a", Route::ApiRange(ping("a"))),
             ("/api/v1/status", Route::ApiStatus),
+            ("/api/v1/mesh", Route::ApiMesh),
         ];
         for (path, route) in table {
             assert_eq!(Route::of(path), Ok(route), "{path}");

@@ -1,15 +1,43 @@
-//! Which series a page or a chart is of.
+//! Which series a page or a chart is of, and if there is none, why.
 
 use std::collections::BTreeSet;
 
 use super::link::TAG;
+use super::shown::shown;
 use super::{Asked, Sight};
 use crate::history::HistoryError;
 use crate::measurement::Series;
 use crate::mesh::agent::plan::{KIND, PROBE};
+use crate::mesh::list::Proto;
 
 /// Of a family that nobody told.
 const AUTO: &str = "auto";
+/// How many values are told of which one could be asked for.
+const TOLD: usize = 6;
+
+/// Why there is no series to show.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSeries {
+    /// There is no such target, of whatever family and source.
+    #[error("nothing is known of {0}: neither the config nor the journal has it")]
+    Unknown(String),
+    /// There is, and none of its series is the one that was asked for.
+    #[error("{0}")]
+    NotThisOne(String),
+    /// The disk does not say which series there were.
+    #[error(transparent)]
+    Away(#[from] HistoryError),
+}
+
+impl NoSeries {
+    /// As HTTP tells it.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Unknown(_) | Self::NotThisOne(_) => 404,
+            Self::Away(_) => 503,
+        }
+    }
+}
 
 /// The decoded parts of a path. There is one series of each family and of each source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,33 +51,43 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Its series, in a fixed order: those that are scheduled and those that were. `?family=`, `?source=` and of each own tag
-    /// `?tag.KEY=` choose among them.
-    pub async fn series(&self, sight: &Sight, asked: &Asked) -> Result<Vec<Series>, HistoryError> {
+    /// Its series, in a fixed order, of which there is at least one: those that are scheduled and those that were. `?family=`,
+    /// `?source=` and of each own tag `?tag.KEY=` choose among them.
+    pub async fn series(&self, sight: &Sight, asked: &Asked) -> Result<Vec<Series>, NoSeries> {
         let subject = self.clone();
         let mut found = sight.history.series_where(move |series| subject.is_of(series)).await?;
         found.extend(sight.board.scheduled());
-        self.choose(&mut found, asked);
-        found.sort();
-        found.dedup();
+        let mut chosen = self.chosen(found, asked)?;
         // Of very many only the first are shown: those that are still measured.
         let scheduled = BTreeSet::from_iter(sight.board.scheduled());
-        found.sort_by_key(|series| !scheduled.contains(series));
-        Ok(found)
+        chosen.sort_by_key(|series| !scheduled.contains(series));
+        Ok(chosen)
     }
 
     /// Those of them that are scheduled: known also while the disk does not have the others.
-    pub fn scheduled(&self, sight: &Sight, asked: &Asked) -> Vec<Series> {
-        let mut scheduled = sight.board.scheduled();
-        self.choose(&mut scheduled, asked);
-        scheduled
+    pub fn scheduled(&self, sight: &Sight, asked: &Asked) -> Result<Vec<Series>, NoSeries> {
+        self.chosen(sight.board.scheduled(), asked)
+    }
+
+    fn chosen(&self, mut all: Vec<Series>, asked: &Asked) -> Result<Vec<Series>, NoSeries> {
+        all.retain(|series| self.is_of(series));
+        all.sort();
+        all.dedup();
+        if all.is_empty() {
+            return Err(NoSeries::Unknown(shown(&format!("{}/{}/{}", self.kind, self.probe, self.target)).to_string()));
+        }
+        let mut chosen = all.clone();
+        self.choose(&mut chosen, asked);
+        if chosen.is_empty() { Err(NoSeries::NotThisOne(instead(&all, asked))) } else { Ok(chosen) }
     }
 
     fn choose(&self, series: &mut Vec<Series>, asked: &Asked) {
-        series.retain(|series| self.is_of(series) && is_asked(series, asked, "source") && has_tags(series, asked));
-        let is_told = |series: &Series| is_asked(series, asked, "family") || (self.is_mesh() && series.tag("family") == Some(AUTO));
+        series.retain(|series| is_asked(series, asked, "source") && has_tags(series, asked));
         // Rows of `Ping` do not tell their family: those of a pair are all shown in one series, whichever is asked for.
-        if !self.is_mesh() || series.iter().any(is_told) {
+        let families = [AUTO, Proto::V4.family(), Proto::V6.family()];
+        let may_be_untold = self.is_mesh() && asked.get("family").is_none_or(|family| families.contains(&family));
+        let is_told = |series: &Series| is_asked(series, asked, "family") || (may_be_untold && series.tag("family") == Some(AUTO));
+        if !may_be_untold || series.iter().any(is_told) {
             series.retain(is_told);
         }
     }
@@ -65,6 +103,38 @@ impl Subject {
 
 fn is_asked(series: &Series, asked: &Asked, key: &str) -> bool {
     asked.get(key).is_none_or(|wanted| series.tag(key) == Some(wanted))
+}
+
+/// What could be asked for instead, of a target that has series, but none that was asked for.
+fn instead(all: &[Series], asked: &Asked) -> String {
+    let choices = asked.query.iter().filter(|(_, value)| !value.is_empty());
+    for (key, wanted) in choices.filter(|(key, _)| ["family", "source"].contains(&key.as_str()) || key.starts_with(TAG)) {
+        let values: BTreeSet<&str> = all.iter().filter_map(|series| series.tag(key.strip_prefix(TAG).unwrap_or(key))).collect();
+        if values.is_empty() {
+            return format!("this target has no {}", shown(key));
+        }
+        if !values.contains(wanted.as_str()) {
+            return format!(
+                "{} is {:?}, expected one of {}",
+                shown(key),
+                shown(wanted).to_string(),
+                told(values.into_iter().map(str::to_owned))
+            );
+        }
+    }
+    let told_of = |series: &Series| {
+        let choice = super::link::choice(series).into_iter().map(|(key, value)| format!("{key}={value}"));
+        choice.collect::<Vec<_>>().join("&")
+    };
+    format!("this target has no series with all of that, expected one of {}", told(all.iter().map(told_of)))
+}
+
+/// The first of them, and how many more there are.
+fn told(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = all.len().saturating_sub(TOLD);
+    let first: Vec<_> = all.take(TOLD).map(|one| shown(&one).to_string()).collect();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    first.join(", ") + &more
 }
 
 fn has_tags(series: &Series, asked: &Asked) -> bool {
@@ -101,6 +171,48 @@ mod tests {
         assert_eq!(found("mesh", &["auto"], "ipv4"), ["auto"], "nobody told it yet");
         assert_eq!(found("mesh", &["ipv6"], "ipv4"), ["ipv6"], "it was told by an absence over the other one");
         assert_eq!(found("mesh", &["ipv4", "ipv6"], "ipv4"), ["ipv4"]);
+        assert_eq!(found("mesh", &["ipv6"], "auto"), ["ipv6"], "an address that was kept from before it was told");
+        assert_eq!(found("mesh", &["ipv6", "auto"], "ipv5"), Vec::<String>::new(), "this is no family");
         assert_eq!(found("core", &["auto", "ipv6"], "ipv4"), Vec::<String>::new());
+    }
+
+    fn refused(query: &[(&str, &str)]) -> String {
+        let subject = Subject { kind: "ping".into(), probe: "core".into(), target: "b".into() };
+        let of = |family, source: &str| {
+            let tags = [("kind", "ping"), ("probe", "core"), ("target", "b"), ("family", family), ("source", source), ("site", "milan")];
+            Series::new(QOS_METRICS, tags)
+        };
+        let all = vec![of("ipv4", "rome"), of("ipv6", "rome"), of("ipv6", "oslo")];
+        subject.chosen(all, &asked(query)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn who_chooses_what_there_is_not_is_told_what_there_is() {
+        assert_eq!(refused(&[("family", "ipv5")]), r#"family is "ipv5", expected one of ipv4, ipv6"#);
+        assert_eq!(refused(&[("source", "x"), ("family", "ipv4")]), r#"source is "x", expected one of oslo, rome"#);
+        assert_eq!(refused(&[("tag.site", "x")]), r#"tag.site is "x", expected one of milan"#);
+        assert_eq!(refused(&[("tag.rack", "7")]), "this target has no tag.rack");
+        let none = refused(&[("source", "oslo"), ("family", "ipv4")]);
+        let those =
+            "family=ipv4&source=rome&tag.site=milan, family=ipv6&source=oslo&tag.site=milan, family=ipv6&source=rome&tag.site=milan";
+        assert_eq!(none, format!("this target has no series with all of that, expected one of {those}"));
+    }
+
+    #[test]
+    fn a_target_that_nobody_knows_is_told_from_one_that_has_no_such_series() {
+        let subject = Subject { kind: "ping".into(), probe: "core".into(), target: "z".into() };
+        let of = |target| Series::new(QOS_METRICS, [("kind", "ping"), ("probe", "core"), ("target", target), ("family", "ipv4")]);
+        let why = subject.chosen(vec![of("b")], &Asked::default()).unwrap_err();
+        assert_eq!(
+            (why.status(), why.to_string().as_str()),
+            (404, "nothing is known of ping/core/z: neither the config nor the journal has it")
+        );
+    }
+
+    #[test]
+    fn of_very_many_values_the_first_are_told_and_each_is_fit_to_be_seen() {
+        let all = (0..1_000).map(|n| format!("p{n:03}\u{202e}"));
+        assert_eq!(told(all).matches("⟨U+202E⟩").count(), TOLD);
+        assert!(told((0..1_000).map(|n| n.to_string())).ends_with(", 5 and 994 more"));
     }
 }

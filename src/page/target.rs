@@ -66,14 +66,14 @@ pub async fn page(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
         Ok(span) => span,
         Err(why) => return refusal::page(400, "Not a range of time", &why),
     };
-    let (series, trouble) = match subject.series(sight, asked).await {
-        Ok(series) => (series, None),
-        Err(error) => (subject.scheduled(sight, asked), Some(shown(&error.to_string()))),
+    let (found, trouble) = match subject.series(sight, asked).await {
+        Err(super::subject::NoSeries::Away(error)) => (subject.scheduled(sight, asked), Some(shown(&error.to_string()))),
+        found => (found, None),
     };
-    if series.is_empty() {
-        let name = format!("{}/{}/{}", subject.kind, subject.probe, subject.target);
-        return refusal::page(404, "Not a target", &format!("nothing is known of {name}: neither the config nor the journal has it"));
-    }
+    let series = match found {
+        Ok(series) => series,
+        Err(why) => return refusal::page(why.status(), "Not a target", &why.to_string()),
+    };
     let seen = seen(sight, &series, span, trouble.clone()).await;
     let view = View { subject, asked, now, span, series: &series, seen: &seen, trouble };
     refusal::rendered(view.page(sight).render())

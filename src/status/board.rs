@@ -139,23 +139,22 @@ pub struct SeriesStatus {
     pub result: Option<String>,
     /// What happened, if it is not ok.
     pub error: Option<String>,
-    /// Its figures, in the order of the row.
-    pub figures: Vec<(String, f64)>,
+    /// The numbers of its last row: the floats in their order, then the whole numbers in theirs.
+    pub figures: Vec<(String, Figure)>,
 }
 
 impl SeriesStatus {
     fn of(series: &Series, last: Option<&Last>, now: Timestamp) -> Self {
-        let float = |(name, figure): (&str, Figure)| match figure {
-            Figure::Float(value) => Some((name.to_owned(), value)),
-            Figure::Integer(_) => None,
-        };
+        let mut figures: Vec<_> =
+            last.map(|last| last.figures().map(|(name, figure)| (name.to_owned(), figure)).collect()).unwrap_or_default();
+        figures.sort_by_key(|(_, figure)| matches!(figure, Figure::Integer(_)));
         Self {
             tags: series.tags().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             time: last.map(|last| last.time.to_string()),
             age_s: last.map(|last| now.since(last.time).as_secs_f64()),
             result: last.and_then(|last| Some(last.outcome?.name().to_owned())),
             error: last.and_then(|last| last.error.as_deref().map(str::to_owned)),
-            figures: last.map(|last| last.figures().filter_map(float).collect()).unwrap_or_default(),
+            figures,
         }
     }
 }
@@ -164,6 +163,7 @@ impl SeriesStatus {
 mod tests {
     use super::super::testing::{at, failed, ok, series};
     use super::*;
+    use crate::measurement::Value;
 
     fn board(targets: &[&str]) -> Board {
         let board = Board::default();
@@ -172,11 +172,19 @@ mod tests {
     }
 
     #[test]
-    fn the_status_of_a_series_has_the_floats_of_its_last_row() {
+    fn the_status_of_a_series_has_the_numbers_of_its_last_row_floats_first() {
         let board = board(&["a", "b"]);
-        board.observe(&ok("a", 100, 1.5));
+        let mut row = ok("a", 100, 1.5);
+        row.fields.put("ping_sent", Value::Integer(5));
+        row.fields.put("ping_packet_loss_pct", Value::Float(0.0));
+        board.observe(&row);
         let status = serde_json::to_value(board.series(at(130))).unwrap();
-        assert_eq!(status[0]["figures"], serde_json::json!([["ping_avg_ms", 1.5]]));
+        let figures = &status[0]["figures"];
+        let floats = serde_json::json!([["ping_avg_ms", 1.5], ["ping_packet_loss_pct", 0.0]]);
+        assert_eq!(figures.as_array().unwrap()[..2], floats.as_array().unwrap()[..]);
+        assert_eq!(figures.as_array().unwrap().last(), Some(&serde_json::json!(["ping_sent", 5])));
+        let read: Vec<SeriesStatus> = serde_json::from_value(status.clone()).unwrap();
+        assert_eq!(read[0].figures, board.series(at(130))[0].figures, "whoever reads it knows which are whole");
         assert_eq!((&status[0]["result"], &status[0]["age_s"]), (&"ok".into(), &30.0.into()));
         assert_eq!(status[0]["time"], "1970-01-01T00:01:40.000000000Z");
         assert!(status[1]["time"].is_null() && status[1]["result"].is_null());

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::recent::Recent;
 use crate::clock::Timestamp;
 use crate::measurement::{FieldType, Fields, Row, Value};
@@ -17,13 +19,24 @@ pub struct Pace {
     pub longest: Duration,
 }
 
-/// A number of a row.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A number of a row. In JSON it is a number: a float has a point.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Figure {
-    /// A float.
-    Float(f64),
     /// An integer.
     Integer(i64),
+    /// A float.
+    Float(f64),
+}
+
+impl Figure {
+    /// It, if it is a float.
+    pub fn float(self) -> Option<f64> {
+        match self {
+            Self::Float(value) => Some(value),
+            Self::Integer(_) => None,
+        }
+    }
 }
 
 /// The names of a row's numbers in their order, shared by all rows that have the same.

@@ -1,4 +1,5 @@
-// Has the language server of Flux judge every query of dashboards/flux: its words, its types, the arguments of every function.
+// Has the language server of Flux judge every query of dashboards/flux and of docs/grafana.md: its words, its types, the arguments
+// of every function.
 // What Grafana puts in is put in as Grafana does. Usage: node tests/flux/check.js FOLDER-OF-THE-SERVER
 "use strict";
 
@@ -7,6 +8,7 @@ const path = require("node:path");
 const { Lsp } = require(path.resolve(process.argv[2]));
 
 const FOLDER = path.join(__dirname, "../../dashboards/flux");
+const DOCUMENT = path.join(__dirname, "../../docs/grafana.md");
 // What a viewer may have chosen: everything, and values that mean something in a regular expression.
 const CHOICES = [".*", "(192\\.0\\.2\\.1|a\\/b \\(c\\))"];
 // Before anything is believed, the server must find these wrong.
@@ -43,6 +45,18 @@ function* queries(file) {
     }
 }
 
+// Those that people are told to use.
+function* documented() {
+    const blocks = [...fs.readFileSync(DOCUMENT, "utf8").matchAll(/```flux\n([^]*?)```/g)];
+    if (blocks.length === 0) throw new Error(`no query in ${DOCUMENT}`);
+    for (const [, query] of blocks) yield ["docs/grafana.md", query];
+}
+
+function* everything() {
+    for (const file of fs.readdirSync(FOLDER).sort()) yield* queries(file);
+    yield* documented();
+}
+
 async function main() {
     const told = new Map();
     const server = new Lsp();
@@ -69,17 +83,15 @@ async function main() {
     }
     let bad = 0;
     let good = 0;
-    for (const file of fs.readdirSync(FOLDER).sort()) {
-        for (const [where, query] of queries(file)) {
-            for (const choice of CHOICES) {
-                const wrong = await judge(interpolated(query, choice));
-                if (wrong.length === 0) {
-                    good++;
-                    continue;
-                }
-                bad++;
-                console.error(`${where}:\n${query}\n  ${wrong.join("\n  ")}\n`);
+    for (const [where, query] of everything()) {
+        for (const choice of CHOICES) {
+            const wrong = await judge(interpolated(query, choice));
+            if (wrong.length === 0) {
+                good++;
+                continue;
             }
+            bad++;
+            console.error(`${where}:\n${query}\n  ${wrong.join("\n  ")}\n`);
         }
     }
     if (good + bad === 0) throw new Error(`no query in ${FOLDER}`);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use qosd::page::metrics;
 use serde_json::Value;
 
 use crate::dashboard_files::{LANGUAGES, asked, boards, list, panels, text};
@@ -136,4 +137,37 @@ fn the_nine_panels_of_the_scripts_are_there() {
             assert!(query.contains(&format!("\"{field}\"")) && query.contains("mean"), "{query}");
         }
     }
+}
+
+const RULES: &str = include_str!("../../dashboards/prometheus/rules.yml");
+
+/// What follows `start` in a text, each time, up to what cannot be part of a name.
+fn names<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices(start).map(move |(at, _)| text[at..].split(|c| !is_part(c)).next().unwrap())
+}
+
+#[test]
+fn every_metric_of_the_rules_for_prometheus_is_one_that_there_is() {
+    let known: BTreeSet<_> = metrics::documented().into_iter().map(|metric| metric.name).collect();
+    let named: BTreeSet<_> = names(RULES, "qosd_").collect();
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        assert!(known.contains(name), "{name} is no metric");
+    }
+}
+
+#[test]
+fn every_alert_for_prometheus_says_what_it_means_and_is_in_the_document() {
+    let alerts: Vec<_> = RULES.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    for part in RULES.split("- alert: ").skip(1) {
+        for key in ["expr: ", "severity: ", "summary: \"", "description: \""] {
+            assert!(part.lines().any(|line| line.trim().starts_with(key)), "{key} is missing in {part}");
+        }
+    }
+    let lines = include_str!("../../docs/grafana.md").lines();
+    let told: Vec<_> =
+        lines.filter_map(|line| line.strip_prefix("| `Qosd")?.split_once('`')).map(|(name, _)| format!("Qosd{name}")).collect();
+    assert_eq!(told, alerts);
 }

@@ -14,7 +14,7 @@ use qosd::page::metrics;
 use qosd::probe::ping::flight::Stamps;
 use qosd::probe::ping::report::finding;
 use qosd::probe::ping::run::Tally;
-use qosd::probe::{COMMON_FIELDS, KINDS, Naming, Outcome, Skip};
+use qosd::probe::{COMMON_FIELDS, KINDS, Naming, Outcome, Says, Skip};
 use qosd::vitals;
 
 const DICTIONARY: &str = include_str!("../../docs/measurements.md");
@@ -102,6 +102,29 @@ fn the_dictionary_lists_every_metric_with_its_type_and_no_other() {
     sorted.sort();
     let expected: Vec<_> = metrics::documented().into_iter().map(|metric| (metric.name, metric.kind)).collect();
     assert_eq!(sorted, expected);
+}
+
+#[test]
+fn the_dictionary_lists_every_reason_of_a_metric_with_its_field_and_no_other() {
+    let three = |cells: Vec<&'static str>| Some((name(cells[0])?, name(cells.get(1)?)?, name(cells.get(2)?)?));
+    let described: Vec<_> = table_lines().filter_map(three).filter(|(metric, ..)| metric.starts_with("qosd_")).collect();
+    let expected: Vec<_> = metrics::own::reasons().collect();
+    let expected: Vec<_> = expected.iter().map(|(metric, reason, field)| (metric.as_str(), *reason, *field)).collect();
+    assert!(expected.contains(&("qosd_collector_refused_posts_total", "bad_post", "collector_bad_posts")));
+    assert_eq!(described, expected);
+}
+
+/// What is network trouble is decided in one place; who is alerted by it has the same codes.
+#[test]
+fn alerts_on_a_target_are_those_of_results_that_say_something_of_it() {
+    let telling =
+        |code: i64| Outcome::ALL.into_iter().find(|outcome| outcome.code() == code).is_some_and(|outcome| outcome.says() != Says::Nothing);
+    assert!((0..=18).all(|code| telling(code) == (code <= 10 || code == 12)), "then the alerts have to be others");
+    for query in [r#"("result_code" <= 10 OR "result_code" = 12)"#, "r._value <= 10 or r._value == 12"] {
+        assert_eq!(include_str!("../../docs/grafana.md").matches(query).count(), 1, "{query}");
+    }
+    let rule = "expr: (qosd_result_code > 1 and qosd_result_code <= 10) or qosd_result_code == 12\n";
+    assert_eq!(include_str!("../../dashboards/prometheus/rules.yml").matches(rule).count(), 1);
 }
 
 #[test]

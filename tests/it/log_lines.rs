@@ -1,7 +1,10 @@
 //! What others say reaches the log as text and nothing else, and as often as is good for it.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::daemon::{Daemon, Home};
@@ -75,6 +78,37 @@ fn x4_whatever_others_say_one_event_is_one_line_of_text() {
         let level = rest.split_whitespace().next().unwrap();
         assert!(["ERROR", "WARN", "INFO", "DEBUG"].contains(&level) && !rest.starts_with(" ERROR forged"), "{line:?}");
     }
+}
+
+/// What no HTTP server takes for a request.
+const MALFORMED: [&[u8]; 4] = [
+    b"GET / HTTP/1.1\r\nhost: localhost\r\nhost\r\n\r\n",
+    b"GET /\0 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
+    b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx",
+];
+
+/// (X5) Whoever reaches the page could fill the log otherwise.
+#[test]
+fn x5_a_malformed_request_is_no_line_of_the_log() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let home = Home::new(&format!("[web]\nlisten = [\"127.0.0.1:{port}\"]\n[log]\nlevel = \"debug\"\n"));
+    let daemon = home.start();
+    daemon.until(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
+    for malformed in MALFORMED.iter().cycle().take(20) {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(malformed).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 400"), "{malformed:?}: {:?}", String::from_utf8_lossy(&answer));
+    }
+    daemon.signal(Signal::SIGHUP);
+    daemon.said("config reloaded");
+    let log = daemon.log();
+    daemon.stop();
+    let loud: Vec<_> = log.lines().filter(|line| ["\"ERROR\"", "\"WARN\""].iter().any(|level| line.contains(level))).collect();
+    assert!(loud.is_empty() && !log.contains("actix_http"), "{log}");
 }
 
 fn events(daemon: &Daemon, message: &str) -> Vec<Value> {

@@ -131,6 +131,7 @@ fn routes() -> Vec<String> {
         [format!("/probe/{SUBJECT}"), format!("/chart/{SUBJECT}.svg"), format!("/chart/{SUBJECT}.csv"), format!("/api/v1/range/{SUBJECT}")];
     let wrong = [
         "/api/v1/series",
+        "/api/v1/mesh",
         "/nothing",
         "/probe/ping/core",
         "/probe/ping/core/%ff",
@@ -301,7 +302,9 @@ fn the_api_has_each_series_and_says_what_is_wrong_with_a_question() {
         ("?range=2h", 400, "range is \"2h\", expected one of"),
         ("?from=yesterday", 400, "from is \"yesterday\", expected a time"),
         ("?from=200&to=100", 400, "from is not before to"),
-        ("?family=ipv6", 404, "there is no such series"),
+        ("?family=ipv6", 404, "family is \"ipv6\", expected one of auto"),
+        ("?source=elsewhere", 404, "this target has no source"),
+        ("?field=ping_ttl", 400, "field is \"ping_ttl\", expected one of ping_avg_ms, ping_jitter_ms, ping_packet_loss_pct"),
     ] {
         let answer = serving.get(&format!("/api/v1/range/{SUBJECT}{query}"));
         assert!(answer.status == status && answer.text().starts_with(why), "{query}: {} {}", answer.status, answer.text());

@@ -13,7 +13,8 @@ use crate::bed::bridge::{Bridge, HUB, address};
 use crate::bed::daemon::Home;
 use crate::bed::dns::{Dns, Says};
 use crate::bed::eventually;
-use crate::bed::influx::{Influx, Series};
+use crate::bed::http::request;
+use crate::bed::influx::{DATABASE, Influx, Series};
 use crate::dashboard_files::{Query, any_of, asked, boards, sent, variables};
 use crate::http::self_signed;
 use crate::scripted_server::{Reply, ScriptedServer};
@@ -166,4 +167,43 @@ fn every_influxql_query_of_the_dashboards_has_data_in_a_real_influxdb() {
         });
     });
     running.stop();
+}
+
+/// The query in a document that finds which targets are away, as it would be sent over a span.
+fn away(span: &str) -> String {
+    let text = include_str!("../../docs/grafana.md");
+    let (_, query) = text.split_once("```sql\n").expect("it is there");
+    let query = query.split_once("\n```").expect("it ends").0;
+    assert!(query.contains(" AND $timeFilter "), "{query}");
+    query.replace("$timeFilter", &format!("time > now() - {span}"))
+}
+
+#[test]
+fn the_alert_on_a_target_comes_for_what_the_network_did_and_for_nothing_else() {
+    let influx = Influx::start();
+    let (now, minute) = (now() * 1_000_000, 60_000_000_000);
+    // Of each target and kind the results of the last minutes, the newest last.
+    let results: [(&str, &str, &[i64]); 8] = [
+        ("ping", "silent", &[2, 2, 2]),
+        ("ping", "once", &[2, 0, 2]),
+        ("ping", "partial", &[3, 1, 3]),
+        ("ping", "skipped", &[17, 17, 17]),
+        ("ping", "silent-or-skipped", &[17, 2, 17]),
+        ("http", "killed", &[12, 12, 12]),
+        ("http", "here", &[16, 15, 14]),
+        ("iperf3", "hourly", &[7]),
+    ];
+    let lines = results.into_iter().flat_map(|(kind, target, codes)| {
+        let time = move |n: usize| now - (codes.len() - n) as i64 * minute;
+        codes.iter().enumerate().map(move |(n, code)| format!("qos_metrics,kind={kind},target={target} result_code={code}i {}\n", time(n)))
+    });
+    let written = request("POST", influx.port, "/write", &[("db", DATABASE)], &lines.collect::<String>());
+    assert_eq!(written.map(|(status, _)| status), Ok(204));
+    let alerted = |query: &str| -> BTreeMap<String, i64> {
+        let of = |series: Series| (series.tags["target"].clone(), series.values[0][1].as_i64().expect("a code"));
+        influx.query(query).into_iter().map(of).filter(|(_, least)| *least > 1).collect()
+    };
+    let expected = |all: &[(&str, i64)]| all.iter().map(|(target, code)| ((*target).to_owned(), *code)).collect::<BTreeMap<_, _>>();
+    assert_eq!(alerted(&away("5m")), expected(&[("silent", 2), ("silent-or-skipped", 2), ("killed", 12)]));
+    assert_eq!(alerted(&away("3h").replace("<> 'iperf3'", "= 'iperf3'")), expected(&[("hourly", 7)]));
 }

@@ -1,7 +1,8 @@
 //! `/metrics` as Prometheus's own tool reads it, of a service with every kind of probe, an output that is away, and names with
-//! all that may be in them.
+//! all that may be in them; and what is shipped for Prometheus, as that tool checks it and runs its tests.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -55,4 +56,59 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
     // Promtool does find what is wrong.
     assert!(!checked(&text.replace("qosd_rows_total", "qosd_rows")).is_empty());
     running.stop();
+}
+
+/// What promtool says of a file, and whether it is content.
+fn judged(arguments: [&str; 2], file: &Path) -> (bool, String) {
+    let output = Command::new(tool("promtool")).args(arguments).arg(file).output().expect("tests/tools.sh tried it");
+    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+fn shipped(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+const RULES: &str = "dashboards/prometheus/rules.yml";
+const TESTS: &str = "tests/data/prometheus/rules_test.yml";
+
+#[test]
+fn promtool_finds_nothing_wrong_with_the_rules_and_the_example_that_are_shipped() {
+    for (what, file) in [("rules", RULES), ("config", "dashboards/prometheus/scrape.yml")] {
+        let (sound, said) = judged(["check", what], &shipped(file));
+        assert!(sound && said.contains("rule"), "{said}");
+    }
+    // Promtool does find what is wrong.
+    let folder = tempfile::tempdir().expect("a folder");
+    let wrong = folder.path().join("rules.yml");
+    let text = std::fs::read_to_string(shipped(RULES)).expect("it is shipped");
+    std::fs::write(&wrong, text.replace("offset 1d", "offset 1")).expect("the folder is ours");
+    assert!(!judged(["check", "rules"], &wrong).0);
+}
+
+/// Runs the tests of the rules against rules with another text in them.
+fn tested(change: impl Fn(String) -> String) -> (bool, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let read = |path| std::fs::read_to_string(shipped(path)).expect("it is shipped");
+    let (rules, tests) = (folder.path().join("rules.yml"), folder.path().join("rules_test.yml"));
+    std::fs::write(&rules, change(read(RULES))).expect("the folder is ours");
+    std::fs::write(&tests, read(TESTS).replace("../../../dashboards/prometheus/rules.yml", "rules.yml")).expect("the folder is ours");
+    judged(["test", "rules"], &tests)
+}
+
+#[test]
+fn each_alert_comes_when_it_has_to_and_not_when_it_has_not() {
+    let (sound, said) = judged(["test", "rules"], &shipped(TESTS));
+    assert!(sound, "{said}");
+    let (rules, tests) = (shipped(RULES), shipped(TESTS));
+    let [rules, tests] = [rules, tests].map(|path| std::fs::read_to_string(path).expect("it is shipped"));
+    let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim_start().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    for alert in alerts {
+        assert!(tests.contains(&format!("alertname: {alert}\n        exp_alerts:\n")), "nothing tests that {alert} comes");
+    }
+    // The tests of the rules do find what is wrong with them: an alert on skipped slots, or one that never comes.
+    assert!(tested(|rules| rules).0);
+    for (right, wrong) in [("qosd_result_code <= 10)", "qosd_result_code <= 17)"), ("> 0.05 or", "> 0.5 or"), ("[1h] offset 1d", "[1h]")] {
+        assert!(rules.contains(right) && !tested(|rules| rules.replacen(right, wrong, 1)).0, "{right}");
+    }
 }

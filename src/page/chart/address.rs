@@ -39,9 +39,9 @@ pub(super) async fn csv(sight: &Sight, subject: &Subject, asked: &Asked) -> Answ
 async fn found(sight: &Sight, subject: &Subject, asked: &Asked, width: i32) -> Result<(&'static Chart, Series, Range), Answer> {
     let chart = chart(&subject.kind, asked.get("field"))?;
     let span = time::span(asked, sight.clock.now().unix).map_err(|why| Answer::refused(400, &why))?;
-    let away = |error: crate::history::HistoryError| Answer::refused(503, &error.to_string());
-    let matching = subject.series(sight, asked).await.map_err(away)?;
+    let matching = subject.series(sight, asked).await.map_err(|why| Answer::refused(why.status(), &why.to_string()))?;
     let series = choose(matching, asked, &sight.board.scheduled())?;
+    let away = |error: crate::history::HistoryError| Answer::refused(503, &error.to_string());
     let range = sight.range(&series, span, super::plot_width(width)).await.map_err(away)?;
     Ok((chart, series, range))
 }

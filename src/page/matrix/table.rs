@@ -1,16 +1,16 @@
 //! The matrix: a row for each source, a column for each target, and in words who is worst. Pure.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 
 use super::cell::Cell;
 use super::listed::Listed;
+use super::ways::Ways;
 use super::{Show, Sort};
 use crate::clock::Timestamp;
 use crate::mesh::list::Proto;
 use crate::probe::{Outcome, Says};
-use crate::status::pairs::{Named, Pair};
+use crate::status::pairs::Named;
 
 /// The most rows and the most columns that are shown. Of more, it is the worst.
 const MOST: usize = 150;
@@ -39,26 +39,10 @@ pub(super) struct Table {
 
 /// Makes it of what is known.
 pub(super) fn table(listed: &Listed, pairs: &[Named], view: View, now: Timestamp) -> Table {
-    let of_proto = || pairs.iter().filter(|named| named.proto == view.proto);
-    let known: HashMap<(&str, &str), Pair> = of_proto().map(|named| ((&*named.source, &*named.target), named.pair)).collect();
-    let target_listed = |name: &str| listed.targets.get(name).is_some_and(|protos| protos.contains(&view.proto));
-    let mut sources: BTreeSet<&str> = listed.sources.iter().map(String::as_str).collect();
-    let mut targets: BTreeSet<&str> = listed.targets.keys().map(String::as_str).filter(|name| target_listed(name)).collect();
-    if listed.whole {
-        // Whoever is not listed any more is shown for as long as there is something of it that is new.
-        let fresh = of_proto().filter(|named| matches!(Cell::seen(named.pair, listed.interval, now), Cell::Seen { stale: false, .. }));
-        for named in fresh {
-            sources.insert(&named.source);
-            targets.insert(&named.target);
-        }
-    }
-    let cell = |source: &str, target: &str| match known.get(&(source, target)) {
-        _ if source == target => Cell::Itself,
-        Some(pair) => Cell::seen(*pair, listed.interval, now),
-        None if listed.sources.contains(source) && target_listed(target) => Cell::Never,
-        None => Cell::Unlisted,
-    };
-    let (mut sources, mut targets): (Vec<&str>, Vec<&str>) = (sources.into_iter().collect(), targets.into_iter().collect());
+    let ways = Ways::of(listed, pairs, view.proto, now);
+    let cell = |source: &str, target: &str| ways.cell(source, target);
+    let (mut sources, mut targets): (Vec<&str>, Vec<&str>) =
+        (ways.sources.iter().copied().collect(), ways.targets.iter().copied().collect());
     if view.sort == Sort::Worst || sources.len().max(targets.len()) > MOST {
         let others = targets.clone();
         sources.sort_by_cached_key(|source| Reverse(Badness::of(others.iter().map(|target| cell(source, target)), view.show)));

@@ -9,7 +9,7 @@ use super::listed::Listed;
 use super::*;
 use crate::mesh::collector::status::{CollectorStatus, Counts, SourceStatus};
 use crate::probe::Outcome;
-use crate::status::pairs::{Named, Pair};
+use crate::status::pairs::Pair;
 
 const NOW: Timestamp = Timestamp::from_nanos(1_700_000_000_000_000_000);
 

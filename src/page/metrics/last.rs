@@ -55,7 +55,8 @@ pub(super) fn families(all: &[SeriesStatus]) -> impl Iterator<Item = Family> {
         let outcome = series.result.as_deref().and_then(|result| Outcome::ALL.into_iter().find(|outcome| outcome.name() == result));
         codes.samples.extend(outcome.map(|outcome| (labels.clone(), outcome.code() as f64)));
         ages.samples.extend(series.age_s.map(|age| (labels.clone(), age)));
-        for (field, figure) in &series.figures {
+        let floats = series.figures.iter().filter_map(|(field, figure)| Some((field, figure.float()?)));
+        for (field, figure) in floats {
             let (unit, family) = values.entry(field).or_insert_with(|| {
                 let unit = Unit::of(field);
                 (unit, gauge(&unit.name(field), &format!("The field {field} of the last row of the series, {}.", unit.words)))
@@ -86,6 +87,7 @@ pub(super) fn names() -> impl Iterator<Item = Documented> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::known::Figure;
 
     fn series(target: &str, result: Option<&str>, figures: &[(&str, f64)]) -> SeriesStatus {
         SeriesStatus {
@@ -96,7 +98,7 @@ mod tests {
             age_s: result.map(|_| 1.5),
             result: result.map(str::to_owned),
             error: None,
-            figures: figures.iter().map(|(name, figure)| ((*name).to_owned(), *figure)).collect(),
+            figures: figures.iter().map(|(name, figure)| ((*name).to_owned(), Figure::Float(*figure))).collect(),
         }
     }
 
@@ -114,6 +116,14 @@ mod tests {
             let family = all.iter().find(|family| family.name == metric).unwrap_or_else(|| panic!("{field}: {all:?}"));
             assert!((family.samples[0].1 - value).abs() < f64::EPSILON, "{field}: {}", family.samples[0].1);
         }
+    }
+
+    #[test]
+    fn whole_numbers_of_a_run_are_no_metrics() {
+        let mut one = series("a", None, &[("ping_avg_ms", 1.0)]);
+        one.figures.push(("ping_sent".to_owned(), Figure::Integer(5)));
+        let names: Vec<_> = families(&[one]).filter(|family| !family.samples.is_empty()).map(|family| family.name).collect();
+        assert_eq!(names, ["qosd_ping_avg_seconds"]);
     }
 
     #[test]

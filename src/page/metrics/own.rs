@@ -153,6 +153,15 @@ pub fn tells(field: &str) -> bool {
     LEFT_OUT.contains(&field) || ALL.iter().flat_map(|own| own.of).any(|source| source.field == field)
 }
 
+/// Every value of the label `reason`: of which metric it is, the reason, and the field that it tells.
+pub fn reasons() -> impl Iterator<Item = (String, &'static str, &'static str)> {
+    let of = |own: &'static Own| {
+        let name = document(own.name, own.kind).name;
+        own.of.iter().filter_map(move |source| Some((name.clone(), source.label?.1, source.field)))
+    };
+    ALL.iter().flat_map(of)
+}
+
 /// Every metric about qosd that there can be.
 pub(super) fn names() -> impl Iterator<Item = Documented> {
     std::iter::once(document(BUILD, Kind::Gauge)).chain(ALL.iter().map(|own| document(own.name, own.kind)))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::measurement::Series;
 use crate::page::{Asked, link};
+use crate::probe::KINDS;
 use crate::status::health::Health;
 use crate::status::known::Known;
 
@@ -50,7 +51,7 @@ impl Sort {
 /// What was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// Words that all have to be somewhere in target, probe or tags.
+    /// Words that all have to match: be somewhere in target, probe or tags, or as `key=value` in the tag of that name.
     pub(super) text: String,
     /// A kind.
     pub(super) kind: String,
@@ -67,8 +68,8 @@ impl Wanted {
     pub(super) fn of(asked: &Asked) -> Result<Self, String> {
         let wrong = |key: &str, words: &[&str], text: &str| format!("{key} is {text:?}, expected one of {}", words.join(", "));
         let health = |text: &str| {
-            let words = Health::ALL.map(Health::name);
-            Health::ALL.into_iter().find(|health| health.name() == text).ok_or_else(|| wrong("state", &words, text))
+            let words = Health::SCHEDULED.map(Health::name);
+            Health::SCHEDULED.into_iter().find(|health| health.name() == text).ok_or_else(|| wrong("state", &words, text))
         };
         let sort = |text: &str| {
             let words = Sort::ALL.map(Sort::name);
@@ -76,13 +77,17 @@ impl Wanted {
         };
         let page =
             |text: &str| text.parse().ok().filter(|page| *page > 0).ok_or_else(|| format!("page is {text:?}, expected a number from 1 on"));
+        let kind = |text: &str| {
+            let words: Vec<_> = KINDS.iter().map(|kind| kind.name()).collect();
+            if words.contains(&text) { Ok(text.to_owned()) } else { Err(wrong("kind", &words, text)) }
+        };
         let text = asked.get("q").unwrap_or_default();
         if text.chars().count() > LONGEST {
             return Err(format!("q is longer than {LONGEST} characters"));
         }
         Ok(Self {
             text: text.to_owned(),
-            kind: asked.get("kind").unwrap_or_default().to_owned(),
+            kind: asked.get("kind").map(kind).transpose()?.unwrap_or_default(),
             health: asked.get("state").map(health).transpose()?,
             sort: asked.get("sort").map(sort).transpose()?.unwrap_or_default(),
             page: asked.get("page").map(page).transpose()?.unwrap_or(1),
@@ -109,10 +114,13 @@ impl Wanted {
     }
 }
 
-/// Whether each word is in some tag.
+/// Whether each word is in some tag, or of the form `key=value` and its value in the tag of that name. Kinds have a choice of
+/// their own, so a plain word is not looked for there.
 fn holds_all(series: &Series, words: &[String]) -> bool {
-    let tags: Vec<String> = series.tags().filter(|(key, _)| *key != "kind").map(|(_, value)| value.to_lowercase()).collect();
-    words.iter().all(|word| tags.iter().any(|tag| tag.contains(word)))
+    let tags: Vec<(String, String)> = series.tags().map(|(key, value)| (key.to_lowercase(), value.to_lowercase())).collect();
+    let plain = |word: &str| tags.iter().any(|(key, value)| key != "kind" && value.contains(word));
+    let named = |wanted: &str, part: &str| tags.iter().any(|(key, value)| key == wanted && value.contains(part));
+    words.iter().all(|word| plain(word) || word.split_once('=').is_some_and(|(key, part)| named(key, part)))
 }
 
 /// A series, and how it is.
@@ -263,6 +271,11 @@ mod tests {
         assert_eq!(order(&[("q", "SKIP")]), ["Skipped"]);
         assert_eq!(order(&[("q", "milan core lo")]), ["lost", "slow"]);
         assert_eq!(order(&[("q", "rome nothing")]), [""; 0]);
+        assert_eq!(order(&[("q", "Site=MIL core target=lo")]), ["lost", "slow"]);
+        assert_eq!(order(&[("q", "kind=ping")]).len(), 6);
+        for nothing in ["site=rome", "sit=milan", "core=milan", "=milan"] {
+            assert_eq!(order(&[("q", nothing)]), [""; 0], "{nothing}");
+        }
         assert_eq!(order(&[("state", "ok")]), ["fast", "slow"]);
         assert_eq!(order(&[("kind", "http")]), [""; 0]);
         assert_eq!(order(&[("q", ""), ("state", ""), ("kind", "ping")]).len(), 6);
@@ -289,7 +302,11 @@ mod tests {
     #[test]
     fn what_cannot_be_asked_for_is_told_in_a_sentence() {
         assert_eq!(wanted(&[("sort", "x")]).unwrap_err(), r#"sort is "x", expected one of state, target, value, loss, age"#);
-        assert!(wanted(&[("state", "bad")]).unwrap_err().starts_with(r#"state is "bad", expected one of failing, stale, "#));
+        let states = "expected one of failing, stale, degraded, never, skipped, ok";
+        for wrong in ["bad", "disabled"] {
+            assert_eq!(wanted(&[("state", wrong)]).unwrap_err(), format!("state is {wrong:?}, {states}"));
+        }
+        assert_eq!(wanted(&[("kind", "dns")]).unwrap_err(), r#"kind is "dns", expected one of ping, iperf3, http"#);
         assert!(wanted(&[("page", "0")]).is_err() && wanted(&[("page", "-1")]).is_err());
     }
 

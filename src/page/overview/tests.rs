@@ -25,6 +25,7 @@ async fn every_series_is_a_row_with_its_state_value_loss_and_age() {
         r#"<table id="series">"#,
         r#"<form id="filter" method="get""#,
         r#"name="q""#,
+        r#"placeholder="word or tag=value""#,
         r#"name="kind""#,
         r#"name="state""#,
         r#"name="sort""#,
