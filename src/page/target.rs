@@ -3,6 +3,7 @@
 use askama::Template;
 
 use super::shown::{Shown, shown};
+use super::subject::keep_addressed;
 use super::time::{RANGES, span};
 use super::{Answer, Asked, Sight, Subject, refusal, words};
 use crate::clock::Timestamp;
@@ -63,10 +64,11 @@ pub async fn page(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
         Ok(span) => span,
         Err(why) => return refusal::page(400, "Not a range of time", &why),
     };
-    let (series, trouble) = match subject.series(sight, asked).await {
+    let (mut series, trouble) = match subject.series(sight, asked).await {
         Ok(series) => (series, None),
         Err(error) => (subject.scheduled(sight, asked), Some(shown(&error.to_string()))),
     };
+    keep_addressed(&mut series, asked);
     if series.is_empty() {
         let name = format!("{}/{}/{}", subject.kind, subject.probe, subject.target);
         return refusal::page(404, "Not a target", &format!("nothing is known of {name}: neither the config nor the journal has it"));

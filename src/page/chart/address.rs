@@ -3,6 +3,7 @@
 use super::{Chart, charts, sized};
 use crate::history::range::Range;
 use crate::measurement::Series;
+use crate::page::subject::keep_addressed;
 use crate::page::{Answer, Asked, Sight, Subject, link, time};
 
 /// How wide a chart may be, in pixels.
@@ -56,13 +57,9 @@ fn chart(kind: &str, field: Option<&str>) -> Result<&'static Chart, Answer> {
     })
 }
 
-/// The series that is meant: the only one, or the only one that is still measured. Nobody gets one of several unknowingly.
+/// The series that is meant: the one whose address it is, the only one, or the only one that is still measured. Nobody gets one of several unknowingly.
 fn choose(mut matching: Vec<Series>, asked: &Asked, scheduled: &[Series]) -> Result<Series, Answer> {
-    // Of a series that has a tag more, the one without it can be asked for, too.
-    let tags = asked.query.keys().filter(|key| key.starts_with(link::TAG)).count();
-    if tags > 0 && matching.iter().any(|series| link::own_tags(series).count() == tags) {
-        matching.retain(|series| link::own_tags(series).count() == tags);
-    }
+    keep_addressed(&mut matching, asked);
     if matching.len() > 1 && matching.iter().filter(|series| scheduled.contains(series)).count() == 1 {
         matching.retain(|series| scheduled.contains(series));
     }
@@ -104,6 +101,16 @@ mod tests {
         assert_eq!(refused.status, 400);
         assert!(refused.body.contains("family=auto&source=now\nfamily=ipv6&source=now"), "{}", refused.body);
         assert_eq!(choose(vec![], &any, &[old]).unwrap_err().status, 404);
+    }
+
+    #[test]
+    fn a_series_that_had_no_tag_yet_is_found_by_its_own_link_beside_the_one_that_is_measured() {
+        let old = series("auto", "a");
+        let new = Series::new(QOS_METRICS, old.tags().chain([("site", "milan")]));
+        for meant in [&old, &new] {
+            let asked = Asked { query: link::choice(meant).into_iter().collect() };
+            assert_eq!(choose(vec![old.clone(), new.clone()], &asked, std::slice::from_ref(&new)).as_ref(), Ok(meant));
+        }
     }
 
     #[test]
