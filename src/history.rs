@@ -72,8 +72,25 @@ pub struct HistoryStatus {
     pub rows: u64,
     /// Positions of the journal that it is behind. Up to some ten thousand are as they should be.
     pub behind: u64,
+    /// When rows were last put into it, by this process.
+    #[serde(default)]
+    pub added: Option<String>,
     /// Why nothing is added, or too little can be kept, while it is so.
     pub failing: Option<String>,
+}
+
+impl HistoryStatus {
+    /// What it means that it is so far behind, in a sentence.
+    pub fn lag(&self) -> &'static str {
+        match self.behind {
+            0 => "nothing is lacking",
+            _ if self.failing.is_some() => "not added while it fails; charts take what they can from the journal",
+            behind if behind <= look::PLACES => {
+                "added together, within 15 minutes of the last time; charts take them from the journal until then"
+            }
+            _ => "more than charts can take from the journal: until they are added, long charts lack a part and say which",
+        }
+    }
 }
 
 /// A handle; clones share it. The default knows nothing.

@@ -21,7 +21,7 @@ use crate::measurement::Series;
 /// Rows that may be lacking in the file: they are looked through for each answer.
 pub(super) const LACKING: u64 = 20_000;
 /// Places that are looked through where more is lacking.
-const PLACES: u64 = 150_000;
+pub(super) const PLACES: u64 = 150_000;
 
 /// Who answers. Between two questions no file is open, so that none is in anybody's way.
 pub(super) struct Look {

@@ -132,6 +132,7 @@ impl Roller {
             let (rows, upto) = next(&self.beside, store, tip)?;
             store.add(rows, upto)?;
             self.added = Some(now.mono);
+            self.shared.change(|status| status.added = Some(now.unix.to_string()));
         }
         let settings = self.beside.settings()?;
         let short = keep_to(store, settings.max_size / SHARE)?;
