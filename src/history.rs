@@ -32,6 +32,7 @@ mod look;
 mod packing;
 mod piece;
 pub mod range;
+pub mod rest;
 mod roller;
 mod sample;
 mod store;
@@ -45,6 +46,8 @@ use range::{Range, Span};
 const QUESTIONS: usize = 16;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The share of the journal's cap that the file may have: an eighth.
+pub const SHARE: u64 = 8;
 /// How long the end waits for each thread.
 const LAST: Duration = Duration::from_millis(150);
 

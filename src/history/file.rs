@@ -27,7 +27,7 @@ use super::catalog::Catalog;
 use super::packing::{unpack, unpack_places};
 use super::piece::{Piece, Places};
 use crate::clock::Timestamp;
-use crate::journal::{JournalError, Position};
+use crate::journal::{JournalError, Position, untouched};
 use crate::measurement::Series;
 
 /// The file in the journal's folder.
@@ -176,6 +176,15 @@ pub(super) fn reader(path: &Path) -> Result<Connection, FileError> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed("opening the file"))?;
     match version(&conn)? {
         VERSION => Ok(conn),
+        _ => Err(FileError::Damaged("its tables are of another version")),
+    }
+}
+
+/// What is in a file that nobody has open, without a trace of having looked.
+pub(super) fn at_rest(path: &Path) -> Result<Rolled, FileError> {
+    let conn = untouched(path).map_err(failed("opening the file"))?;
+    match version(&conn)? {
+        VERSION => rolled(&conn),
         _ => Err(FileError::Damaged("its tables are of another version")),
     }
 }
