@@ -57,9 +57,6 @@ pub enum HistoryError {
     /// The disk does not have it now.
     #[error("the history cannot be read: {0}")]
     Failing(String),
-    /// So many rows of the journal are to be added before a span as long as this can be shown.
-    #[error("the history is being made of the journal: {0} rows to go; shorter ranges are there already")]
-    Building(u64),
 }
 
 /// How the history is, for `qosd status` and the page.
@@ -168,7 +165,10 @@ impl History {
     ) -> Result<Range, HistoryError> {
         let series = series.clone();
         let answer = self.ask(move |look| look.range(&series, span, columns, interval)).await?;
-        Ok(answer.unwrap_or_else(|| Range::empty(span)))
+        let mut range = answer.unwrap_or_else(|| Range::empty(span));
+        // Rows that nobody is about to add are not on their way.
+        range.lacking.iter_mut().for_each(|lacking| lacking.why = self.status().failing);
+        Ok(range)
     }
 
     /// Every series that it knows, of ourselves and of others in a mesh, in order.
@@ -213,7 +213,7 @@ impl History {
             answer.await.map_err(|_| failing("its thread did not answer"))
         };
         let found = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| failing("the disk takes too long"))??;
-        found.map(Some).map_err(|error| told(&error, self.status().failing))
+        found.map(Some).map_err(|error| failing(&explain(&error)))
     }
 }
 
@@ -243,15 +243,6 @@ impl Drop for Handle {
             // Ended, or the disk hangs: nothing is lost with them.
             let _ = done.recv_timeout(LAST);
         }
-    }
-}
-
-/// Rows that nobody is about to add are not on their way.
-fn told(error: &FileError, failing: Option<String>) -> HistoryError {
-    match (error, failing) {
-        (FileError::Building(_), Some(why)) => HistoryError::Failing(why),
-        (FileError::Building(rows), None) => HistoryError::Building(*rows),
-        (error, _) => HistoryError::Failing(explain(error)),
     }
 }
 

@@ -89,9 +89,6 @@ pub(super) enum FileError {
     /// What room there is belongs to the journal.
     #[error("only {0} bytes are free, they are left to the journal")]
     NoRoom(u64),
-    /// So many rows of the journal are not in it yet.
-    #[error("the history is being made of the journal: {0} rows to go")]
-    Building(u64),
     /// The thread panicked at this; the panic itself is in the log.
     #[error("the history's thread panicked")]
     Panicked,
@@ -114,7 +111,7 @@ impl FileError {
                     | ErrorCode::FileLockingProtocolFailed
             ),
             Self::Damaged(_) | Self::Panicked | Self::Sqlite { .. } => true,
-            Self::Journal(_) | Self::Make { .. } | Self::Remove { .. } | Self::NoRoom(_) | Self::Building(_) => false,
+            Self::Journal(_) | Self::Make { .. } | Self::Remove { .. } | Self::NoRoom(_) => false,
         }
     }
 }

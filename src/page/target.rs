@@ -134,7 +134,7 @@ impl View<'_> {
             series: if alone && !is_narrow { Vec::new() } else { self.series.iter().take(MOST_LINKS).map(series).collect() },
             series_count: self.series.len(),
             events: events::all(self.seen),
-            is_known: self.seen.iter().all(|(_, range)| range.is_ok()),
+            is_known: self.seen.iter().all(|(_, range)| range.as_ref().is_ok_and(|range| range.lacking.is_none())),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn svg(sight: &Sight, subject: &Subject, asked: &Asked) -> Answ
 /// The same as CSV.
 pub(super) async fn csv(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
     match found(sight, subject, asked, super::WIDTH).await {
-        Ok((chart, _, range)) => Answer::csv(super::csv::csv(chart, &range)),
+        Ok((chart, _, range)) => table(chart, &range),
         Err(answer) => answer,
     }
 }
@@ -45,6 +45,14 @@ async fn found(sight: &Sight, subject: &Subject, asked: &Asked, width: i32) -> R
     let series = choose(matching, asked, &sight.board.scheduled())?;
     let range = sight.range(&series, span, super::plot_width(width)).await.map_err(away)?;
     Ok((chart, series, range))
+}
+
+/// A table has no place in which to say that it is not all.
+fn table(chart: &Chart, range: &Range) -> Answer {
+    match &range.lacking {
+        Some(lacking) => Answer::refused(503, &super::words::lacks(lacking)),
+        None => Answer::csv(super::csv::csv(chart, range)),
+    }
 }
 
 fn chart(kind: &str, field: Option<&str>) -> Result<&'static Chart, Answer> {
@@ -85,6 +93,7 @@ fn name(series: &Series) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::range::Lacking;
     use crate::measurement::QOS_METRICS;
 
     fn series(family: &str, source: &str) -> Series {
@@ -111,6 +120,15 @@ mod tests {
             let asked = Asked { query: link::choice(meant).into_iter().collect() };
             assert_eq!(choose(vec![old.clone(), new.clone()], &asked, std::slice::from_ref(&new)).as_ref(), Ok(meant));
         }
+    }
+
+    #[test]
+    fn a_table_that_is_not_all_is_refused() {
+        use crate::page::chart::testing::{at, column, range};
+        let whole = range(600, 60, vec![column(0, &[1.0])]);
+        let lacking = Lacking { rows: 9, from: at(60), to: at(120), why: None };
+        let part = Range { lacking: Some(lacking), ..whole.clone() };
+        assert_eq!([&whole, &part].map(|range| table(&charts("ping")[0], range).status), [200, 503]);
     }
 
     #[test]
