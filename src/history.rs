@@ -28,6 +28,7 @@ mod columns;
 mod digest;
 mod events;
 mod file;
+pub mod hand;
 mod look;
 mod packing;
 mod piece;
