@@ -351,7 +351,7 @@ impl Parts {
             "started": self.started.unix,
             "uptime_s": now.mono.saturating_sub(self.started.mono).as_secs(),
             "config": *lock(&self.config_status),
-            "actors": self.view.roster(),
+            "actors": self.actors(),
             "listeners": self.listeners.all(),
             "abandoned_threads": self.view.abandoned(),
             "slots": self.slots(),

@@ -28,10 +28,12 @@ mod columns;
 mod digest;
 mod events;
 mod file;
+pub mod hand;
 mod look;
 mod packing;
 mod piece;
 pub mod range;
+pub mod rest;
 mod roller;
 mod sample;
 mod store;
@@ -46,6 +48,8 @@ pub use sample::FIELDS;
 const QUESTIONS: usize = 16;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The share of the journal's cap that the file may have: an eighth.
+pub const SHARE: u64 = 8;
 /// How long the end waits for each thread.
 const LAST: Duration = Duration::from_millis(150);
 
@@ -55,9 +59,6 @@ pub enum HistoryError {
     /// The disk does not have it now.
     #[error("the history cannot be read: {0}")]
     Failing(String),
-    /// So many rows of the journal are to be added before a span as long as this can be shown.
-    #[error("the history is being made of the journal: {0} rows to go; shorter ranges are there already")]
-    Building(u64),
 }
 
 /// How the history is, for `qosd status` and the page.
@@ -73,8 +74,25 @@ pub struct HistoryStatus {
     pub rows: u64,
     /// Positions of the journal that it is behind. Up to some ten thousand are as they should be.
     pub behind: u64,
+    /// When rows were last put into it, by this process.
+    #[serde(default)]
+    pub added: Option<String>,
     /// Why nothing is added, or too little can be kept, while it is so.
     pub failing: Option<String>,
+}
+
+impl HistoryStatus {
+    /// What it means that it is so far behind, in a sentence.
+    pub fn lag(&self) -> &'static str {
+        match self.behind {
+            0 => "nothing is lacking",
+            _ if self.failing.is_some() => "not added while it fails; charts take what they can from the journal",
+            behind if behind <= look::PLACES => {
+                "added together, within 15 minutes of the last time; charts take them from the journal until then"
+            }
+            _ => "more than charts can take from the journal: until they are added, long charts lack a part and say which",
+        }
+    }
 }
 
 /// A handle; clones share it. The default knows nothing.
@@ -149,7 +167,10 @@ impl History {
     ) -> Result<Range, HistoryError> {
         let series = series.clone();
         let answer = self.ask(move |look| look.range(&series, span, columns, interval)).await?;
-        Ok(answer.unwrap_or_else(|| Range::empty(span)))
+        let mut range = answer.unwrap_or_else(|| Range::empty(span));
+        // Rows that nobody is about to add are not on their way.
+        range.lacking.iter_mut().for_each(|lacking| lacking.why = self.status().failing);
+        Ok(range)
     }
 
     /// Every series that it knows, of ourselves and of others in a mesh, in order.
@@ -194,7 +215,7 @@ impl History {
             answer.await.map_err(|_| failing("its thread did not answer"))
         };
         let found = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| failing("the disk takes too long"))??;
-        found.map(Some).map_err(|error| told(&error, self.status().failing))
+        found.map(Some).map_err(|error| failing(&explain(&error)))
     }
 }
 
@@ -224,15 +245,6 @@ impl Drop for Handle {
             // Ended, or the disk hangs: nothing is lost with them.
             let _ = done.recv_timeout(LAST);
         }
-    }
-}
-
-/// Rows that nobody is about to add are not on their way.
-fn told(error: &FileError, failing: Option<String>) -> HistoryError {
-    match (error, failing) {
-        (FileError::Building(_), Some(why)) => HistoryError::Failing(why),
-        (FileError::Building(rows), None) => HistoryError::Building(*rows),
-        (error, _) => HistoryError::Failing(explain(error)),
     }
 }
 

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use rows::{INTERVAL, Kind, Maker};
 
 mod history;
+mod keep;
 mod rows;
 
 /// What a fresh config says.
@@ -67,6 +68,20 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// What keeping the history of many series writes to the disk, in virtual hours.
+    Keep {
+        /// On a real disk, and empty.
+        #[arg(long)]
+        dir: PathBuf,
+        #[arg(long, default_value_t = 1000)]
+        series: usize,
+        /// Hours that are measured.
+        #[arg(long, default_value_t = 2)]
+        hours: u64,
+        /// Hours before them: until each series has pages of its own, a page is written for several at once.
+        #[arg(long, default_value_t = 12)]
+        before: u64,
+    },
     /// How long each range of a chart takes, with nothing cached.
     Ranges {
         #[arg(long)]
@@ -113,6 +128,7 @@ fn main() -> anyhow::Result<()> {
         Command::Cap { dir, max_size, receipts } => runtime.block_on(cap(&dir, max_size, receipts, &clock))?,
         Command::Fill(filling) => runtime.block_on(fill(&filling, &clock))?,
         Command::Roll { dir } => runtime.block_on(history::roll(&dir, &clock))?,
+        Command::Keep { dir, series, hours, before } => keep::keep(&dir, series, hours, before)?,
         Command::Ranges { dir } => runtime.block_on(history::ranges(&dir, &clock))?,
         Command::Bodies { dir, into } => runtime.block_on(bodies(&dir, &into, &clock))?,
         Command::Post { bodies, port, database } => post(&bodies, port, &database, &clock)?,

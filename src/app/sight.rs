@@ -9,6 +9,7 @@ use crate::page::{Press, Sight, Web, WebParts};
 use crate::status::server::Report;
 use crate::supervisor::child::{Child, Placement};
 use crate::supervisor::policy::Policy;
+use crate::supervisor::roster::Roster;
 
 impl Parts {
     /// Makes the status, for whoever asks.
@@ -33,6 +34,19 @@ impl Parts {
     pub(super) fn press(self: &Arc<Self>) -> Press {
         let parts = Arc::clone(self);
         Press::new(self.sight(), Arc::new(move || parts.vitals_now()), self.view.clone(), self.listeners.clone())
+    }
+
+    /// The actors, as people see them: one for which nothing is configured is idle.
+    pub(super) fn actors(&self) -> Roster {
+        let plan = self.planner.now();
+        self.view.roster().with_idle(|name| match name {
+            "iperf3_server" => self.iperf3_server.borrow().is_none(),
+            "responder" => self.responder.borrow().is_none(),
+            "collector" => self.collector.borrow().is_none(),
+            "mesh" => self.mesh.borrow().is_none(),
+            "web" => self.web.borrow().is_none(),
+            kind => self.engines.iter().any(|(name, _)| *name == kind) && !plan.iter().any(|assignment| assignment.kind == kind),
+        })
     }
 
     /// The actor that serves the pages as `[web]` says.

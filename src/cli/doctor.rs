@@ -30,6 +30,7 @@ mod files;
 mod host;
 mod icmp;
 mod look;
+mod stored;
 mod unit;
 
 /// The check of the config.
@@ -71,7 +72,8 @@ async fn examine(path: &Path, env: &Env) -> Vec<Check> {
     let (pings, iperf3, names, outputs) =
         tokio::join!(ask::pings(&shared), ask::iperf3(), ask::names(config, &shared), ask::outputs(config, &shared.clock));
     let data = look::folder(whereabouts.as_ref(), config, &person);
-    let (data, files, service) = tokio::join!(data, look::files(path, config, &person), ask::service(path, env));
+    let (data, files, asked) = tokio::join!(data, look::files(path, config, &person), ask::service(path, env));
+    let stored = look::stored(whereabouts.as_ref(), config, asked.report()).await;
 
     let mut checks = vec![person.check(), loaded.as_ref().map_or_else(Clone::clone, |config| good(path, config))];
     checks.push(files);
@@ -81,7 +83,9 @@ async fn examine(path: &Path, env: &Env) -> Vec<Check> {
     checks.push(host::dns(&names));
     let now = shared.clock.now().unix;
     checks.push(host::clock(sync::look(now), &now.to_string()));
-    checks.extend([data, service]);
+    checks.push(data);
+    checks.extend(stored);
+    checks.push(asked.check());
     checks.extend(outputs);
     checks
 }

@@ -90,7 +90,8 @@ fn show(report: &Report) -> String {
     lines.extend(report.config.problem.iter().map(|problem| format!("reload refused: {problem}")));
     for actor in &report.actors {
         let last = actor.last_exit.as_ref().map(|exit| format!(", last ended: {exit}")).unwrap_or_default();
-        lines.push(format!("actor {}: {}, {} restarts{last}", actor.name, actor.state, actor.restarts));
+        let why = if actor.state == "idle" { " (nothing configured)" } else { "" };
+        lines.push(format!("actor {}: {}{why}, {} restarts{last}", actor.name, actor.state, actor.restarts));
     }
     for listener in &report.listeners {
         let state = listener.error.as_ref().map_or_else(|| "listens".to_owned(), |why| format!("cannot listen, it is tried again: {why}"));
@@ -133,9 +134,14 @@ fn show(report: &Report) -> String {
 
 fn history(status: &HistoryStatus) -> String {
     let failing = status.failing.as_ref().map(|why| format!(", failing: {why}")).unwrap_or_default();
+    let added = status.added.as_ref().map(|time| format!("; last added to at {time}")).unwrap_or_default();
     format!(
-        "history: {} buckets of {} series, {} bytes, {} rows behind{failing}",
-        status.buckets, status.series, status.bytes, status.behind
+        "history: {} buckets of {} series, {} bytes, {} rows behind the journal: {}{added}{failing}",
+        status.buckets,
+        status.series,
+        status.bytes,
+        status.behind,
+        status.lag()
     )
 }
 
@@ -215,6 +221,14 @@ fn series(all: &[SeriesStatus]) -> String {
 mod tests {
     use super::*;
     use crate::mesh::collector::status::{Counts, SourceStatus};
+
+    #[test]
+    fn what_it_means_that_the_history_is_behind_is_said() {
+        let status = HistoryStatus { behind: 5, added: Some("2026-01-31T12:00:00Z".into()), ..HistoryStatus::default() };
+        let line = history(&status);
+        assert!(line.contains("5 rows behind the journal: added together, within 15 minutes"), "{line}");
+        assert!(line.ends_with("; last added to at 2026-01-31T12:00:00Z"), "{line}");
+    }
 
     #[test]
     fn of_many_sources_those_that_a_person_has_to_look_at_are_shown() {

@@ -27,7 +27,7 @@ use super::catalog::Catalog;
 use super::packing::{unpack, unpack_places};
 use super::piece::{Piece, Places};
 use crate::clock::Timestamp;
-use crate::journal::{JournalError, Position};
+use crate::journal::{JournalError, Position, untouched};
 use crate::measurement::Series;
 
 /// The file in the journal's folder.
@@ -89,9 +89,6 @@ pub(super) enum FileError {
     /// What room there is belongs to the journal.
     #[error("only {0} bytes are free, they are left to the journal")]
     NoRoom(u64),
-    /// So many rows of the journal are not in it yet.
-    #[error("the history is being made of the journal: {0} rows to go")]
-    Building(u64),
     /// The thread panicked at this; the panic itself is in the log.
     #[error("the history's thread panicked")]
     Panicked,
@@ -114,7 +111,7 @@ impl FileError {
                     | ErrorCode::FileLockingProtocolFailed
             ),
             Self::Damaged(_) | Self::Panicked | Self::Sqlite { .. } => true,
-            Self::Journal(_) | Self::Make { .. } | Self::Remove { .. } | Self::NoRoom(_) | Self::Building(_) => false,
+            Self::Journal(_) | Self::Make { .. } | Self::Remove { .. } | Self::NoRoom(_) => false,
         }
     }
 }
@@ -176,6 +173,15 @@ pub(super) fn reader(path: &Path) -> Result<Connection, FileError> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed("opening the file"))?;
     match version(&conn)? {
         VERSION => Ok(conn),
+        _ => Err(FileError::Damaged("its tables are of another version")),
+    }
+}
+
+/// What is in a file that nobody has open, without a trace of having looked.
+pub(super) fn at_rest(path: &Path) -> Result<Rolled, FileError> {
+    let conn = untouched(path).map_err(failed("opening the file"))?;
+    match version(&conn)? {
+        VERSION => rolled(&conn),
         _ => Err(FileError::Damaged("its tables are of another version")),
     }
 }

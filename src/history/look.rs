@@ -1,8 +1,8 @@
 //! Answers what is asked of the history: out of its file, and of the journal for what is not in there yet.
 //!
 //! Rows that the file lacks are put into pieces here, by the very code that writes them: so an answer does not depend on how far
-//! the file has come. While more is lacking than can be looked through at once, short spans come out of the journal alone, and
-//! of long ones it is said that they are not there yet.
+//! the file has come. While more is lacking than can be looked through at once, the newest of it comes out of the journal, and of
+//! the rest it is said which part of a long span that is.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::columns::{self, MOST_ROWS, Plan, plan};
 use super::events::events;
 use super::file::{self, FILE, FileError, Rolled, failed};
 use super::piece::{Piece, Places, bucket_start, is_in, piece_of};
-use super::range::{Range, Span};
+use super::range::{Event, Lacking, Range, Span};
 use super::sample::Sample;
 use crate::clock::Timestamp;
 use crate::journal::{Beside, Position, Stored};
@@ -21,7 +21,7 @@ use crate::measurement::Series;
 /// Rows that may be lacking in the file: they are looked through for each answer.
 pub(super) const LACKING: u64 = 20_000;
 /// Places that are looked through where more is lacking.
-const PLACES: u64 = 150_000;
+pub(super) const PLACES: u64 = 150_000;
 
 /// Who answers. Between two questions no file is open, so that none is in anybody's way.
 pub(super) struct Look {
@@ -74,7 +74,9 @@ impl Look {
     /// What is known of a series in a span. `interval` is how far its rows are apart, if the config says it.
     pub(super) fn range(&mut self, series: &Series, span: Span, columns: usize, interval: Option<Duration>) -> Result<Range, FileError> {
         let mut kept = self.kept(Some(series), span)?;
-        let lacking = self.shown(series, &self.lacking(series, span, kept.rolled)?);
+        let (rows, unseen) = self.lacking(series, span, kept.rolled)?;
+        let lacking = self.shown(series, &rows);
+        let first = lacking.iter().map(|sample| sample.time).min();
         for sample in &lacking {
             if let Some(piece) = piece_of(sample.time).filter(|piece| is_near(span, *piece)) {
                 kept.pieces.entry(piece).or_default().add(std::slice::from_ref(sample));
@@ -88,7 +90,11 @@ impl Look {
             (Plan::Buckets(count), _) => (false, columns::of_buckets(span, &kept.pieces, count, interval)),
             (_, None) => (false, columns::of_buckets(span, &kept.pieces, 1, interval)),
         };
-        Ok(Range { span, step, single, columns, events: events(span, &kept.pieces, step) })
+        let mut events = events(span, &kept.pieces, step);
+        if let Some(first) = first.filter(|_| unseen.is_some()) {
+            events.retain(|event| !is_at(event, first));
+        }
+        Ok(Range { span, step, single, columns, events, lacking: unseen })
     }
 
     /// What the file has; nothing if there is none of this journal yet.
@@ -121,18 +127,21 @@ impl Look {
         Ok(kept)
     }
 
-    /// The rows of a series that the file lacks: all, or those from the start of the span on.
-    fn lacking(&self, series: &Series, span: Span, rolled: Rolled) -> Result<Vec<Stored>, FileError> {
+    /// The rows of a series that the file lacks: all, or those from the start of the span on. Of too many the newest, and what
+    /// was not looked through.
+    fn lacking(&self, series: &Series, span: Span, rolled: Rolled) -> Result<(Vec<Stored>, Option<Lacking>), FileError> {
         let mut wanted = |row: &Series| concerns(row, series);
         let tip = self.beside.tip()?;
         let behind = tip.0.saturating_sub(rolled.position.0);
         if behind > LACKING {
-            let (mut places, is_all) = self.back(rolled.position, span.from, PLACES, &mut wanted)?;
-            if !is_all || places.len() as u64 > LACKING {
-                return Err(FileError::Building(behind));
+            let (mut places, mut seen) = self.back(rolled.position, span.from, PLACES, &mut wanted)?;
+            if places.len() as u64 > LACKING {
+                places.truncate(LACKING as usize);
+                seen = places.last().copied();
             }
             places.reverse();
-            return Ok(self.beside.at(&places)?.0);
+            let unseen = seen.map(|seen| self.unseen(rolled.position, seen)).transpose()?.flatten();
+            return Ok((self.beside.at(&places)?.0, unseen));
         }
         let (mut rows, mut after) = (Vec::new(), rolled.position);
         while after < tip {
@@ -140,7 +149,15 @@ impl Look {
             rows.extend(found);
             after = end;
         }
-        Ok(rows)
+        Ok((rows, None))
+    }
+
+    /// The rows between two positions, that of the last row in the file and that of the first that was looked through.
+    fn unseen(&self, kept: Position, seen: Position) -> Result<Option<Lacking>, FileError> {
+        let rows = seen.0.saturating_sub(kept.0.saturating_add(1));
+        let (first, last) = (self.beside.time_after(kept)?, self.beside.time_after(Position(seen.0.saturating_sub(1)))?);
+        let between = |(one, other): (Timestamp, Timestamp)| Lacking { rows, from: one.min(other), to: one.max(other), why: None };
+        Ok(first.zip(last).filter(|_| rows > 0).map(between))
     }
 
     /// What of these rows is shown as the series: decided as by who writes the file.
@@ -156,15 +173,15 @@ impl Look {
         samples.into_iter().filter(|(shown, _)| Some(*shown) == number).map(|(_, sample)| sample).collect()
     }
 
-    /// Looks back through at most so many places, down to a position. Says which of them are wanted, the last first, and whether
-    /// these are all that there are from that time on.
+    /// Looks back through at most so many places, down to a position. Says which of them are wanted, the last first, and how far
+    /// it looked, if these are not all that there are from that time on.
     fn back(
         &self,
         down_to: Position,
         since: Timestamp,
         most: u64,
         wanted: &mut dyn FnMut(&Series) -> bool,
-    ) -> Result<(Vec<Position>, bool), FileError> {
+    ) -> Result<(Vec<Position>, Option<Position>), FileError> {
         let tip = self.beside.tip()?;
         let (mut found, mut before) = (Vec::new(), Position(tip.0.saturating_add(1)));
         while before > down_to && tip.0.saturating_sub(before.0) < most {
@@ -172,10 +189,10 @@ impl Look {
             found.extend(more.into_iter().filter(|position| *position > down_to));
             match next {
                 Some(next) => before = next,
-                None => return Ok((found, true)),
+                None => return Ok((found, None)),
             }
         }
-        Ok((found, before <= down_to))
+        Ok((found, Some(before).filter(|before| *before > down_to)))
     }
 
     /// Every row of a span, in order; none if some are not in the journal any more.
@@ -202,6 +219,12 @@ impl Look {
         samples.dedup_by_key(|sample| sample.time);
         Ok(Some(samples))
     }
+}
+
+/// Whether something happened at the first row behind what was not looked through: it may have happened anywhere in there. What
+/// happened is told to the millisecond.
+fn is_at(event: &Event, first: Timestamp) -> bool {
+    event.time <= first && first.since(event.time) < Duration::from_millis(1)
 }
 
 /// Whether a piece has a part in a span.

@@ -82,6 +82,27 @@ pub enum What {
     ClockStep(f64),
 }
 
+/// Rows of the journal, of all series, that are neither in the history nor could be looked through for an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    /// How many.
+    pub rows: u64,
+    /// About when the first of them was measured; what came late may be older.
+    pub from: Timestamp,
+    /// About when the last of them was.
+    pub to: Timestamp,
+    /// Why they are not on their way into the history, if they are not.
+    pub why: Option<String>,
+}
+
+impl Lacking {
+    /// The part of a span that is about theirs.
+    pub fn within(&self, span: Span) -> Option<Span> {
+        let part = Span { from: self.from.max(span.from), to: self.to.min(span.to) };
+        (part.from < part.to).then_some(part)
+    }
+}
+
 /// What is known of a series in a span of time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Range {
@@ -96,6 +117,8 @@ pub struct Range {
     pub columns: Vec<Column>,
     /// What happened, in order of time; at most 50, the latest.
     pub events: Vec<Event>,
+    /// What was not looked through: rows of this series may be among it. None if the answer is complete.
+    pub lacking: Option<Lacking>,
 }
 
 impl Column {
@@ -118,6 +141,6 @@ impl Column {
 impl Range {
     /// Nothing is known.
     pub fn empty(span: Span) -> Self {
-        Self { span, step: Duration::from_mins(1), single: true, columns: Vec::new(), events: Vec::new() }
+        Self { span, step: Duration::from_mins(1), single: true, columns: Vec::new(), events: Vec::new(), lacking: None }
     }
 }

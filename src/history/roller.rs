@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Shared;
 use super::catalog::is_shown;
 use super::file::{FILE, FileError};
 use super::look::LACKING;
 use super::piece::piece_of;
 use super::store::{Batch, Store, mark, remove};
+use super::{SHARE, Shared};
 use crate::clock::Clock;
 use crate::journal::{Beside, Position, Steady};
 use crate::settings::explain;
@@ -37,8 +37,6 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const PAUSE: Duration = Duration::from_millis(100);
 /// The last bytes of a file system are the journal's.
 const ROOM: u64 = 16 << 20;
-/// The share of the journal's cap that the file may have: an eighth.
-const SHARE: u64 = 8;
 /// What is wrong if that is less than what is being filled.
 const SHORT: &str = "an eighth of journal.max_size is less than two hours of all series take";
 /// Added to the thread's nice value.
@@ -132,6 +130,7 @@ impl Roller {
             let (rows, upto) = next(&self.beside, store, tip)?;
             store.add(rows, upto)?;
             self.added = Some(now.mono);
+            self.shared.change(|status| status.added = Some(now.unix.to_string()));
         }
         let settings = self.beside.settings()?;
         let short = keep_to(store, settings.max_size / SHARE)?;

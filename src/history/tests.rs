@@ -16,6 +16,7 @@ use crate::measurement::{Fields, Row, Series, Value, field_name};
 use crate::probe::{Finding, Naming, Outcome};
 
 mod faults;
+mod rest;
 
 /// A time at which a piece begins.
 const START: i64 = 1_700_006_400;

@@ -69,6 +69,11 @@ impl Beside {
         Ok((found.into_iter().map(|position| Position(position as u64)).collect(), next))
     }
 
+    /// When the first row after a position was.
+    pub(crate) fn time_after(&self, position: Position) -> Result<Option<Timestamp>, JournalError> {
+        self.ask(|reader| reader.time_after(position))
+    }
+
     /// The rows at these positions, and whether all of them are there still.
     pub(crate) fn at(&self, positions: &[Position]) -> Result<(Vec<Stored>, bool), JournalError> {
         let (mut rows, mut is_whole) = (Vec::with_capacity(positions.len()), true);

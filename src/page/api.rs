@@ -8,7 +8,7 @@ use serde::ser::{SerializeMap, Serializer};
 use super::shown::shown;
 use super::{Answer, Asked, Sight, Subject, time};
 use crate::clock::Timestamp;
-use crate::history::range::{Column, Event, Range, Spread, What};
+use crate::history::range::{Column, Event, Lacking, Range, Spread, What};
 use crate::measurement::Series;
 use crate::probe::KINDS;
 use crate::status::SeriesStatus;
@@ -90,6 +90,18 @@ struct RangeOf<'a> {
     single: bool,
     columns: Vec<ColumnOf<'a>>,
     events: Vec<EventOf<'a>>,
+    complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lacking: Option<LackingOf<'a>>,
+}
+
+/// What of the journal is not in it yet, of all series.
+#[derive(Serialize)]
+struct LackingOf<'a> {
+    rows: u64,
+    from: Timestamp,
+    to: Timestamp,
+    why: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -116,7 +128,16 @@ impl<'a> RangeOf<'a> {
             single: range.single,
             columns: range.columns.iter().map(|column| ColumnOf::new(column, field)).collect(),
             events: range.events.iter().map(EventOf).collect(),
+            complete: range.lacking.is_none(),
+            lacking: range.lacking.as_ref().map(LackingOf::new),
         }
+    }
+}
+
+impl<'a> LackingOf<'a> {
+    fn new(lacking: &'a Lacking) -> Self {
+        let Lacking { rows, from, to, why } = lacking;
+        Self { rows: *rows, from: *from, to: *to, why: why.as_deref() }
     }
 }
 
@@ -220,6 +241,7 @@ mod tests {
                 event(4, What::ClockStep(-1500.0)),
                 event(5, What::AddressChanged { from: "192.0.2.1".to_owned(), to: "192.0.2.2".to_owned() }),
             ],
+            lacking: None,
         };
         let series = Series::new("qos_metrics", [("kind", "ping"), ("target", "<script>")]);
         let written = serde_json::to_value(RangeOf::new(&series, &range, Some("ping_avg_ms"))).unwrap();
@@ -244,7 +266,15 @@ mod tests {
                 {"time": "1970-01-01T00:00:04.000000000Z", "what": "clock_step", "step_ms": -1500.0},
                 {"time": "1970-01-01T00:00:05.000000000Z", "what": "address_changed", "from": "192.0.2.1", "to": "192.0.2.2"},
             ],
+            "complete": true,
         });
         assert_eq!(written, expected);
+        let lacking = Lacking { rows: 7, from: at(0), to: at(60), why: None };
+        let part = Range { lacking: Some(lacking), ..Range::empty(range.span) };
+        let written = serde_json::to_value(RangeOf::new(&series, &part, None)).unwrap();
+        let expected = serde_json::json!({
+            "rows": 7, "from": "1970-01-01T00:00:00.000000000Z", "to": "1970-01-01T00:01:00.000000000Z", "why": null,
+        });
+        assert_eq!((&written["complete"], &written["lacking"]), (&false.into(), &expected));
     }
 }

@@ -188,7 +188,7 @@ fn sized(chart: &Chart, name: &str, range: &Range, width: i32) -> Drawn {
 fn keys(chart: &Chart, range: &Range, cells: &[Cell<'_>]) -> Vec<Key> {
     let mut keys = if has_data(chart, range) { shapes::keys(chart.shape(), chart.field, cells, range.single) } else { Vec::new() };
     let has_loss = matches!(chart.shape(), Shape::Smoke(_) | Shape::Loss) && !keys.is_empty();
-    keys.extend(layers::keys(cells, &range.events, has_loss));
+    keys.extend(layers::keys(cells, range, has_loss));
     keys
 }
 
@@ -202,12 +202,14 @@ fn pattern(id: &str) -> String {
 }
 
 fn paint(mut plot: Plot<'_>, chart: &Chart, range: &Range, cells: &[Cell<'_>]) -> Painted {
+    layers::unseen(&plot, range)?;
     layers::behind(&plot, cells)?;
     plot.grid(&spell(range.span), chart.unit)?;
     if has_data(chart, range) {
         shapes::draw(&plot, chart.shape(), chart.field, cells)?;
     } else {
-        plot.middle(format!("no row of this time has {}", chart.field))?;
+        let so_far = if range.lacking.is_some() { " so far" } else { "" };
+        plot.middle(format!("no row of this time has {}{so_far}", chart.field))?;
     }
     layers::strip(&plot, cells)?;
     layers::events(&plot, range.span, &range.events)

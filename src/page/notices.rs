@@ -26,7 +26,7 @@ pub(super) fn notices(report: &Report) -> Vec<Notice> {
         let what = format!("{} rows were refused by output {} and wait as dead letters", output.dead, shown(&output.name));
         notice(&what, output.last_refusal.as_deref().unwrap_or("qosd export --dead-letters shows them"))
     });
-    let at_work = ["running", "degraded"];
+    let at_work = ["running", "idle", "degraded"];
     let actor = report.actors.iter().filter(|actor| !at_work.contains(&&*actor.state)).map(|actor| {
         notice(
             &format!("{} is {}", shown(&actor.name), shown(&actor.state)),

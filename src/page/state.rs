@@ -115,6 +115,7 @@ impl Actor {
     fn of(actor: &report::Actor) -> Self {
         let class = match &*actor.state {
             "running" => "ok",
+            "idle" => "idle",
             "degraded" | "starting" => "degraded",
             _ => "failing",
         };
@@ -191,8 +192,9 @@ fn history(history: &HistoryStatus) -> Facts {
         fact("series", words::count(history.series)),
         fact("buckets of 5 minutes", words::count(history.buckets)),
         fact("size", words::bytes(history.bytes)),
-        fact("rows behind the journal", words::count(history.behind)),
+        fact("rows behind the journal", format!("{}: {}", words::count(history.behind), history.lag())),
     ];
+    facts.extend(history.added.iter().map(|time| fact("last added to", to_the_second(time))));
     facts.extend(history.failing.iter().map(|why| fact("failing", why)));
     facts
 }

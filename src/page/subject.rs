@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::link::TAG;
+use super::link::{TAG, own_tags};
 use super::shown::shown;
 use super::{Asked, Sight};
 use crate::history::HistoryError;
@@ -101,6 +101,17 @@ impl Subject {
     }
 }
 
+/// Leaves the series whose own address this is, if it is one's: an address with the family, the source and each own tag of a
+/// series, as the page writes it, is of that series, also beside others that have a tag more.
+pub(super) fn keep_addressed(found: &mut Vec<Series>, asked: &Asked) {
+    let tags = asked.query.iter().filter(|(key, value)| key.starts_with(TAG) && !value.is_empty()).count();
+    let is_whole = tags > 0 || (asked.get("family").is_some() && asked.get("source").is_some());
+    let is_addressed = |series: &Series| own_tags(series).count() == tags;
+    if is_whole && found.iter().any(is_addressed) {
+        found.retain(is_addressed);
+    }
+}
+
 fn is_asked(series: &Series, asked: &Asked, key: &str) -> bool {
     asked.get(key).is_none_or(|wanted| series.tag(key) == Some(wanted))
 }
@@ -164,6 +175,26 @@ mod tests {
         let mut series = vec![of("milan"), of("rome")];
         subject.choose(&mut series, &asked(&[("tag.site", "rome")]));
         assert_eq!(series, [of("rome")]);
+    }
+
+    #[test]
+    fn the_address_of_each_series_leads_to_it_also_beside_others_that_have_a_tag_more() {
+        let fixed = [("kind", "ping"), ("probe", "core"), ("target", "b"), ("family", "ipv4"), ("source", "a")];
+        let of = |own: &[(&str, &str)]| Series::new(QOS_METRICS, fixed.into_iter().chain(own.iter().copied()));
+        let all = [of(&[]), of(&[("site", "milan")]), of(&[("site", "rome")]), of(&[("rack", "7"), ("site", "milan")])];
+        let subject = Subject { kind: "ping".into(), probe: "core".into(), target: "b".into() };
+        let found = |query: &[(String, String)]| {
+            let asked = Asked { query: query.iter().cloned().collect() };
+            let mut found = all.to_vec();
+            subject.choose(&mut found, &asked);
+            keep_addressed(&mut found, &asked);
+            found
+        };
+        for series in &all {
+            assert_eq!(found(&crate::page::link::choice(series)), std::slice::from_ref(series));
+        }
+        let source = ("source".to_owned(), "a".to_owned());
+        assert_eq!(found(&[source]).len(), 4, "what names no series alone chooses as before");
     }
 
     #[test]

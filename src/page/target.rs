@@ -3,6 +3,7 @@
 use askama::Template;
 
 use super::shown::{Shown, shown};
+use super::subject::keep_addressed;
 use super::time::{RANGES, span};
 use super::{Answer, Asked, Sight, Subject, refusal, words};
 use crate::clock::Timestamp;
@@ -70,10 +71,11 @@ pub async fn page(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
         Err(super::subject::NoSeries::Away(error)) => (subject.scheduled(sight, asked), Some(shown(&error.to_string()))),
         found => (found, None),
     };
-    let series = match found {
+    let mut series = match found {
         Ok(series) => series,
         Err(why) => return refusal::page(why.status(), "Not a target", &why.to_string()),
     };
+    keep_addressed(&mut series, asked);
     let seen = seen(sight, &series, span, trouble.clone()).await;
     let view = View { subject, asked, now, span, series: &series, seen: &seen, trouble };
     refusal::rendered(view.page(sight).render())
@@ -143,7 +145,7 @@ impl View<'_> {
             series: if alone && !is_narrow { Vec::new() } else { self.series.iter().take(MOST_LINKS).map(series).collect() },
             series_count: self.series.len(),
             events: events::all(self.seen),
-            is_known: self.seen.iter().all(|(_, range)| range.is_ok()),
+            is_known: self.seen.iter().all(|(_, range)| range.as_ref().is_ok_and(|range| range.lacking.is_none())),
         }
     }
 }

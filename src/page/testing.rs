@@ -28,8 +28,11 @@ pub(super) fn report(agent: &str) -> serde_json::Value {
     serde_json::json!({
         "version": "1.2.3", "agent": agent, "pid": 7, "started": "2026-01-31T12:00:00.000000001Z", "uptime_s": 3_661,
         "config": { "file": "/etc/qosd/qosd.toml", "loaded": "2026-01-31T12:00:00.000000001Z", "problem": null },
-        "history": crate::history::HistoryStatus { buckets: 1_234, behind: 5, ..Default::default() },
-        "actors": [{ "name": "writer", "state": "running", "restarts": 0, "last_exit": null }],
+        "history": crate::history::HistoryStatus { buckets: 1_234, behind: 5, added: Some("2026-01-31T12:00:00.5Z".to_owned()), ..Default::default() },
+        "actors": [
+            { "name": "writer", "state": "running", "restarts": 0, "last_exit": null },
+            { "name": "mesh", "state": "idle", "restarts": 0, "last_exit": null },
+        ],
         "abandoned_threads": 0, "queue_dropped": 0,
         "slots": { "scheduled": 1_234, "rows": 1_233, "skipped": 2 },
         "journal": {

@@ -17,6 +17,8 @@ pub enum State {
     Starting,
     /// At work.
     Running,
+    /// At work, with nothing to do: see [`Roster::with_idle`].
+    Idle,
     /// At work, but it ended a moment ago.
     Degraded,
     /// Ended; waits for its next start.
@@ -43,7 +45,7 @@ pub struct Entry {
 impl Entry {
     /// Whether it is at work.
     pub fn works(&self) -> bool {
-        matches!(self.state, State::Running | State::Degraded)
+        matches!(self.state, State::Running | State::Idle | State::Degraded)
     }
 }
 
@@ -86,6 +88,14 @@ impl Roster {
         });
     }
 
+    /// With those that run idle of which it is said that nothing is for them to do. One that ended a moment ago stays degraded.
+    #[must_use]
+    pub fn with_idle(mut self, is_idle: impl Fn(&str) -> bool) -> Self {
+        let running = self.0.iter_mut().filter(|entry| entry.state == State::Running);
+        running.filter(|entry| is_idle(&entry.name)).for_each(|entry| entry.state = State::Idle);
+        self
+    }
+
     /// Whether every actor is at work.
     pub fn all_working(&self) -> bool {
         self.0.iter().all(Entry::works)
@@ -117,5 +127,22 @@ mod tests {
         roster.running("ping", Duration::from_secs(66));
         assert_eq!(state(&roster), State::Running);
         assert_eq!(roster.entries()[0].restarts, 1);
+    }
+
+    #[test]
+    fn who_runs_with_nothing_to_do_is_idle_and_at_work() {
+        let mut roster = Roster::default();
+        for name in ["ping", "mesh", "web", "responder"] {
+            roster.starting(name);
+        }
+        for name in ["ping", "mesh", "web"] {
+            roster.running(name, Duration::ZERO);
+        }
+        roster.ended("web", &Exit::Cancelled, true, Duration::from_secs(5));
+        let roster = roster.with_idle(|name| name != "ping");
+        let states: Vec<_> = roster.entries().iter().map(|entry| entry.state).collect();
+        assert_eq!(states, [State::Running, State::Idle, State::Waiting, State::Starting]);
+        assert_eq!(roster.entries().iter().map(Entry::works).collect::<Vec<_>>(), [true, true, false, false]);
+        assert_eq!(serde_json::to_value(&roster).unwrap()[1]["state"], "idle");
     }
 }

@@ -167,7 +167,7 @@ impl Daemon {
     pub(crate) fn actor(&self, name: &str) -> (u64, bool) {
         let status = self.status();
         let actor = status["actors"].as_array().unwrap().iter().find(|actor| actor["name"] == name).unwrap();
-        (actor["restarts"].as_u64().unwrap(), actor["state"] == "running" || actor["state"] == "degraded")
+        (actor["restarts"].as_u64().unwrap(), ["running", "idle", "degraded"].iter().any(|state| actor["state"] == *state))
     }
 
     /// Injects a panic, and says how long the actor was away.

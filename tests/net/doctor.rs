@@ -282,7 +282,7 @@ fn beside_a_running_service_all_is_well_and_the_service_is_not_disturbed() {
     let running = home.start();
     let (status, text) = home.finished(&["doctor"]);
     let said = Said { status, text };
-    said.is_well(&["config", "capabilities", "iperf3", "journal", "service", "influxdb.main"]);
+    said.is_well(&["config", "capabilities", "iperf3", "journal", "history", "rows", "service", "influxdb.main"]);
     let pid = running.pid();
     assert!(said.line("journal").contains(&format!("in use by process {pid};")), "{}", said.text);
     assert!(said.line("service").contains(&format!("process {pid} answers on ")), "{}", said.text);

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,8 +207,44 @@ pub(super) async fn outputs(config: Option<&Config>, clock: &Clock) -> Vec<Check
     checks
 }
 
+/// What came of asking the running service.
+pub(super) enum Asked {
+    /// It was asked, by this socket.
+    At(PathBuf, Service),
+    /// It was not, for this reason.
+    Not(String),
+}
+
+impl Asked {
+    /// How it is.
+    pub(super) fn check(&self) -> Check {
+        match self {
+            Self::At(socket, service) => away::service(socket, service, env!("CARGO_PKG_VERSION")),
+            Self::Not(why) => Check::note("service", format!("not asked: {why}")),
+        }
+    }
+
+    /// What it said of itself; or why nothing.
+    pub(super) fn report(&self) -> Result<&away::Report, Silence> {
+        match self {
+            Self::At(_, Service::Answers(report)) => Ok(report),
+            Self::At(_, Service::Away) => Err(Silence::Away),
+            Self::At(..) | Self::Not(_) => Err(Silence::Unknown),
+        }
+    }
+}
+
+/// Why the service says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// None runs.
+    Away,
+    /// One may run.
+    Unknown,
+}
+
 /// Asks the running service.
-pub(super) async fn service(config: &Path, env: &Env) -> Check {
+pub(super) async fn service(config: &Path, env: &Env) -> Asked {
     let (config, env) = (config.to_owned(), env.clone());
     let found = within(FILES, move || {
         let socket = status::find(&config, &env).map_err(|error| format!("{error:#}"))?;
@@ -217,7 +253,7 @@ pub(super) async fn service(config: &Path, env: &Env) -> Check {
     });
     let (socket, there) = match found.await.flatten() {
         Ok(found) => found,
-        Err(why) => return Check::note("service", format!("not asked: {}", one_line(&why, &[]))),
+        Err(why) => return Asked::Not(one_line(&why, &[])),
     };
     let asked = match there.map_err(|error| error.kind()) {
         Ok(()) => ask(&socket).await,
@@ -225,7 +261,7 @@ pub(super) async fn service(config: &Path, env: &Env) -> Check {
         Err(io::ErrorKind::PermissionDenied) => Service::Denied,
         Err(kind) => Service::Silent(kind.to_string()),
     };
-    away::service(&socket, &asked, env!("CARGO_PKG_VERSION"))
+    Asked::At(socket, asked)
 }
 
 async fn ask(socket: &Path) -> Service {

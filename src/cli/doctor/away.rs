@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use super::super::credentials::remedy;
 use super::check::Check;
+use super::stored::Lost;
+use crate::history::HistoryStatus;
 use crate::influxdb::trial::Trial;
 use crate::influxdb::{Api, Settings};
 use crate::mesh;
@@ -142,6 +144,28 @@ pub(super) struct Report {
     config: Config,
     journal: Journal,
     outputs: Vec<Output>,
+    #[serde(default)]
+    history: HistoryStatus,
+}
+
+impl Report {
+    /// How the history is.
+    pub(super) fn history(&self) -> HistoryStatus {
+        self.history.clone()
+    }
+
+    /// What was lost.
+    pub(super) fn lost(&self) -> Lost {
+        let Journal { dropped_memory, dropped_size, dropped_gone, dropped_dead, damaged, .. } = self.journal;
+        Lost {
+            size: dropped_size,
+            memory: dropped_memory,
+            gone: dropped_gone,
+            damaged,
+            dead: self.outputs.iter().map(|output| output.dead).sum(),
+            dropped_dead,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -149,15 +173,23 @@ struct Config {
     problem: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Journal {
     failing: Option<String>,
+    dropped_memory: u64,
+    dropped_size: u64,
+    dropped_gone: u64,
+    dropped_dead: u64,
+    damaged: u64,
 }
 
 #[derive(Debug, Deserialize)]
 struct Output {
     name: String,
     last_error: Option<String>,
+    #[serde(default)]
+    dead: u64,
 }
 
 /// What came of asking the service.
@@ -166,7 +198,7 @@ pub(super) enum Service {
     /// There is no socket: none runs.
     Away,
     /// It answers.
-    Answers(Report),
+    Answers(Box<Report>),
     /// This user may not ask.
     Denied,
     /// A socket without anybody behind it, or who speaks otherwise.

@@ -58,6 +58,11 @@ impl Check {
         Self { state: State::Fail, ..Self::warn(name, found, fix) }
     }
 
+    /// The same, as what nothing is to be done about.
+    pub(super) fn noted(self) -> Self {
+        Self { state: State::Note, ..self }
+    }
+
     /// How it is.
     pub(super) fn state(&self) -> State {
         self.state

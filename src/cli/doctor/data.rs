@@ -145,19 +145,23 @@ fn judge(facts: &Facts, folder: &Folder) -> Check {
     }
 }
 
+/// In whole MiB, or KiB where there are fewer, as people count them.
+pub(super) fn size(bytes: u64) -> String {
+    let bits = if bytes >= 1 << 20 { 20 } else { 10 };
+    if bytes >= 1 << 10 { show_bytes(&(bytes >> bits << bits)) } else { show_bytes(&bytes) }
+}
+
 /// As found, if there is room for what the journal may still grow to.
 fn with_room(facts: &Facts, found: &str, used: u64) -> Check {
     let Facts { path, free, max_size, .. } = facts;
     let Some(free) = *free else { return Check::ok(NAME, found) };
     let growth = max_size.saturating_sub(used);
-    // In whole MiB, as people count them.
-    let mebibytes = |bytes: u64| show_bytes(&(bytes >> 20 << 20));
-    let found = format!("{found}; {} free, the journal has {} and may grow to {}", mebibytes(free), mebibytes(used), show_bytes(max_size));
+    let found = format!("{found}; {} free, the journal has {} and may grow to {}", size(free), size(used), show_bytes(max_size));
     if free >= growth {
         return Check::ok(NAME, found);
     }
     // Half of all that it could ever have.
-    let most = mebibytes(u64::midpoint(used, free));
+    let most = size(u64::midpoint(used, free));
     let fix = format!("set journal.max_size = \"{most}\", or make room: df -h {}", path.display());
     if free < NEARLY_FULL {
         Check::fail(NAME, found, format!("make room: df -h {}; or set agent.data_dir to a folder with room", path.display()))
@@ -227,6 +231,13 @@ mod tests {
         assert!(little.state() == State::Warn && little.fix().starts_with("set journal.max_size = \"384MiB\""), "{little:?}");
         assert_eq!(of(folder(), 1 << 20).state(), State::Fail);
         assert_eq!(journal(&facts(Place::Nothing("/var/lib".into(), Ok(())), GIB)).state(), State::Ok);
+    }
+
+    #[test]
+    fn a_small_journal_is_told_in_kibibytes() {
+        let small = of(Folder { used: (300 << 10) + 7, ..folder() }, GIB);
+        assert!(small.found().contains("the journal has 300KiB and"), "{small:?}");
+        assert_eq!([0, 7, 1 << 10, (1 << 20) - 1, (5 << 20) + 9].map(size), ["0B", "7B", "1KiB", "1023KiB", "5MiB"]);
     }
 
     #[test]

@@ -14,17 +14,23 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{self, AccessFlags, Gid, Uid, access, getegid, geteuid, getgrouplist, getgroups};
 
 use super::super::credentials::is_one;
+use super::ask::Silence;
+use super::away::Report;
 use super::check::Check;
 use super::data::{self, Facts, Folder, Place, Refusal};
 use super::files::{self, Entry, Need, Reader};
 use super::host::Buffers;
 use super::icmp::{self, Access, Groups, Sockets};
+use super::stored::{self, History, Lost, Told};
 use super::unit::{Found, UNIT, User};
 use super::{FILES, data_dir};
 use crate::config::{Config, Whereabouts};
+use crate::history::rest::{AtRest, at_rest};
+use crate::journal;
 use crate::probe::ping::packet::Family;
 use crate::probe::ping::settings::Job;
 use crate::probe::ping::socket::{Channel, IcmpSocket};
+use crate::settings::explain;
 
 /// The families, in the order in which they are shown.
 pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -32,6 +38,8 @@ pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const DEFAULT_SIZE: u64 = 1 << 30;
 /// The files of the journal, as far as they matter here.
 const LOCK: &str = "journal.lock";
+/// The files of the history that count for its size.
+const FILES_OF_THE_HISTORY: [&str; 2] = ["history.sqlite3", "history.sqlite3-wal"];
 const FILES_OF_THE_JOURNAL: [&str; 4] = ["journal.sqlite3", "journal.sqlite3-wal", "journal.sqlite3-shm", LOCK];
 
 /// Does what may wait for a disk on a thread of its own, and does not wait for that longer than this.
@@ -160,7 +168,7 @@ pub(super) async fn folder(whereabouts: Option<&Whereabouts>, config: Option<&Co
     let looked = within(FILES, move || {
         let place = place(&path);
         let on = if let Place::Nothing(above, _) = &place { above } else { &path };
-        let free = statvfs(on).ok().map(|on| on.blocks_available().saturating_mul(on.fragment_size()));
+        let free = free(on);
         Facts { path, place, free, max_size, service, me }
     });
     match looked.await {
@@ -171,6 +179,60 @@ pub(super) async fn folder(whereabouts: Option<&Whereabouts>, config: Option<&Co
             "look whether its file system answers, or set agent.data_dir to a folder that does",
         ),
     }
+}
+
+/// The history, and what the journal counted as lost: by the word of the service; where none runs, by the files.
+pub(super) async fn stored(whereabouts: Option<&Whereabouts>, config: Option<&Config>, report: Result<&Report, Silence>) -> [Check; 2] {
+    let (folder, max_size) = (data_dir(whereabouts), config.map_or(DEFAULT_SIZE, |config| config.journal.max_size));
+    let told = report.map(|report| (report.history(), report.lost()));
+    let looked = within(FILES, move || {
+        let bytes = |names: &[&str]| names.iter().filter_map(|name| folder.join(name).metadata().ok()).map(|file| file.len()).sum();
+        let path = folder.join(FILES_OF_THE_HISTORY[0]);
+        let is_there = path.try_exists();
+        let (told, lost) = match told {
+            Ok((history, lost)) => (Told::Service(history), Ok(lost)),
+            Err(Silence::Away) => (Told::File(at_rest(&folder)), lost_at_rest(&folder)),
+            Err(Silence::Unknown) => {
+                let why = "the service was not asked".to_owned();
+                (Told::File(AtRest::Unknown(why.clone())), Err(why))
+            }
+        };
+        let history = History {
+            bytes: is_there.as_ref().map_or(true, |there| *there).then(|| bytes(&FILES_OF_THE_HISTORY)),
+            told: is_there.err().map_or(told, |error| Told::File(AtRest::Unknown(error.to_string()))),
+            path,
+            free: free(&folder),
+            journal: bytes(&FILES_OF_THE_JOURNAL),
+            max_size,
+        };
+        [stored::history(&history), stored::lost(&lost)]
+    });
+    looked.await.unwrap_or_else(|why| ["history", "rows"].map(|name| Check::note(name, format!("not looked at: {why}"))))
+}
+
+/// What a journal that nobody has open says of its losses.
+fn lost_at_rest(folder: &Path) -> Result<Lost, String> {
+    let file = folder.join(FILES_OF_THE_JOURNAL[0]);
+    if !file.try_exists().map_err(|error| error.to_string())? {
+        return Ok(Lost::default());
+    }
+    if folder.join(FILES_OF_THE_JOURNAL[1]).metadata().is_ok_and(|wal| wal.len() > 0) {
+        return Err("the journal was not closed, and no service runs".to_owned());
+    }
+    let rest = journal::rest(&file).map_err(|error| explain(&error))?;
+    Ok(Lost {
+        size: rest.dropped_size,
+        memory: rest.dropped_memory,
+        gone: rest.dropped_gone,
+        damaged: rest.damaged,
+        dead: rest.dead,
+        dropped_dead: rest.dropped_dead,
+    })
+}
+
+/// Bytes that are free on the file system of a folder.
+fn free(folder: &Path) -> Option<u64> {
+    statvfs(folder).ok().map(|on| on.blocks_available().saturating_mul(on.fragment_size()))
 }
 
 fn place(path: &Path) -> Place {

@@ -1,6 +1,7 @@
 //! What goes wrong with the file, with the journal, and with the disk.
 
 use super::*;
+use crate::history::range::Lacking;
 
 #[tokio::test(start_paused = true)]
 async fn every_row_counts_once_wherever_it_is_cut_off() {
@@ -218,7 +219,7 @@ async fn the_oldest_goes_at_the_cap_and_by_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_much_is_to_be_added_short_spans_are_there_and_long_ones_say_so() {
+async fn while_much_is_to_be_added_short_spans_are_there_and_of_long_ones_what_there_is() {
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(dir.path());
     for hour in 0..45 {
@@ -226,10 +227,46 @@ async fn while_much_is_to_be_added_short_spans_are_there_and_long_ones_say_so() 
     }
     let range = bench.range(0, span(45 * 3600 - 600, 45 * 3600), 300);
     assert_eq!((range.single, range.columns.len()), (true, 600));
-    let long = bench.look.range(&series(0), span(0, 45 * 3600), 300, None);
-    assert!(matches!(long, Err(FileError::Building(162_000))), "{long:?}");
+    assert_eq!(range.lacking, None);
+    let whole = span(0, 45 * 3600);
+    let rows = |range: &Range| range.columns.iter().map(super::super::range::Column::rows).sum::<u32>();
+    let first = bench.range(0, whole, 300);
+    let lacking = Lacking { rows: 142_000, from: at(0), to: at(142_000), why: None };
+    assert_eq!((rows(&first), first.lacking), (20_000, Some(lacking)));
+    // One batch: what there is now lies on both sides of what there is not.
+    bench.roller.turn();
+    let second = bench.range(0, whole, 300);
+    let lacking = second.lacking.clone().unwrap();
+    assert!(lacking.rows < 142_000 && lacking.from > at(0) && lacking.to == at(142_000), "{lacking:?}");
+    assert_eq!(u64::from(rows(&second)) + lacking.rows, 162_000);
+    assert_eq!(lacking.within(span(0, 1000)), None);
     bench.roll();
-    assert_eq!(bench.range(0, span(0, 45 * 3600), 300).columns.iter().map(super::super::range::Column::rows).sum::<u32>(), 162_000);
+    let last = bench.range(0, whole, 300);
+    assert_eq!((rows(&last), last.lacking), (162_000, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happened_where_nobody_looked_is_not_told_of_the_first_row_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(dir.path());
+    let outcome = |second: i64| if (100_000..150_000).contains(&second) { Outcome::Timeout } else { Outcome::Ok };
+    let made = |second: i64| Row {
+        fields: Finding { outcome: outcome(second), error: None, fields: Fields::new() }.into_fields(None),
+        ..row(0, second)
+    };
+    bench.journal.append((0..160_000).map(made).collect());
+    let told = |bench: &mut Bench| -> Vec<_> {
+        bench.range(0, span(0, 160_000), 300).events.into_iter().map(|event| (event.time, event.what)).collect()
+    };
+    bench.roller.turn();
+    assert!(bench.range(0, span(0, 160_000), 300).lacking.is_some());
+    assert_eq!(
+        told(&mut bench),
+        [(at(150_000), What::Back)],
+        "that it was lost is known of the first row that was seen, since when is not"
+    );
+    bench.roll();
+    assert_eq!(told(&mut bench), [(at(100_000), What::Lost(Outcome::Timeout)), (at(150_000), What::Back)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,13 +282,6 @@ async fn what_is_being_filled_stays_however_small_the_share_is_and_it_is_said() 
     bench.append(100..130);
     bench.roll();
     assert_eq!(bench.rows(0), 10, "what is older goes as soon as there is something newer");
-}
-
-#[test]
-fn rows_that_nobody_adds_are_not_on_their_way() {
-    let said = |failing: Option<&str>| super::super::told(&FileError::Building(7), failing.map(str::to_owned)).to_string();
-    assert_eq!(said(Some("only 9 bytes are free")), "the history cannot be read: only 9 bytes are free");
-    assert!(said(None).contains("7 rows to go"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use super::{Chart, charts, sized};
 use crate::history::range::Range;
 use crate::measurement::Series;
+use crate::page::subject::keep_addressed;
 use crate::page::{Answer, Asked, Sight, Subject, link, time};
 
 /// How wide a chart may be, in pixels.
@@ -31,7 +32,7 @@ pub(super) async fn svg(sight: &Sight, subject: &Subject, asked: &Asked) -> Answ
 /// The same as CSV.
 pub(super) async fn csv(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
     match found(sight, subject, asked, super::WIDTH).await {
-        Ok((chart, _, range)) => Answer::csv(super::csv::csv(chart, &range)),
+        Ok((chart, _, range)) => table(chart, &range),
         Err(answer) => answer,
     }
 }
@@ -46,6 +47,14 @@ async fn found(sight: &Sight, subject: &Subject, asked: &Asked, width: i32) -> R
     Ok((chart, series, range))
 }
 
+/// A table has no place in which to say that it is not all.
+fn table(chart: &Chart, range: &Range) -> Answer {
+    match &range.lacking {
+        Some(lacking) => Answer::refused(503, &super::words::lacks(lacking)),
+        None => Answer::csv(super::csv::csv(chart, range)),
+    }
+}
+
 fn chart(kind: &str, field: Option<&str>) -> Result<&'static Chart, Answer> {
     let charts = charts(kind);
     let first = charts.first().ok_or_else(|| Answer::refused(404, "there is no such kind of probe"))?;
@@ -56,13 +65,9 @@ fn chart(kind: &str, field: Option<&str>) -> Result<&'static Chart, Answer> {
     })
 }
 
-/// The series that is meant: the only one, or the only one that is still measured. Nobody gets one of several unknowingly.
+/// The series that is meant: the one whose address it is, the only one, or the only one that is still measured. Nobody gets one of several unknowingly.
 fn choose(mut matching: Vec<Series>, asked: &Asked, scheduled: &[Series]) -> Result<Series, Answer> {
-    // Of a series that has a tag more, the one without it can be asked for, too.
-    let tags = asked.query.keys().filter(|key| key.starts_with(link::TAG)).count();
-    if tags > 0 && matching.iter().any(|series| link::own_tags(series).count() == tags) {
-        matching.retain(|series| link::own_tags(series).count() == tags);
-    }
+    keep_addressed(&mut matching, asked);
     if matching.len() > 1 && matching.iter().filter(|series| scheduled.contains(series)).count() == 1 {
         matching.retain(|series| scheduled.contains(series));
     }
@@ -88,6 +93,7 @@ fn name(series: &Series) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::range::Lacking;
     use crate::measurement::QOS_METRICS;
 
     fn series(family: &str, source: &str) -> Series {
@@ -104,6 +110,25 @@ mod tests {
         assert_eq!(refused.status, 400);
         assert!(refused.body.contains("family=auto&source=now\nfamily=ipv6&source=now"), "{}", refused.body);
         assert_eq!(choose(vec![], &any, &[old]).unwrap_err().status, 404);
+    }
+
+    #[test]
+    fn a_series_that_had_no_tag_yet_is_found_by_its_own_link_beside_the_one_that_is_measured() {
+        let old = series("auto", "a");
+        let new = Series::new(QOS_METRICS, old.tags().chain([("site", "milan")]));
+        for meant in [&old, &new] {
+            let asked = Asked { query: link::choice(meant).into_iter().collect() };
+            assert_eq!(choose(vec![old.clone(), new.clone()], &asked, std::slice::from_ref(&new)).as_ref(), Ok(meant));
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_not_all_is_refused() {
+        use crate::page::chart::testing::{at, column, range};
+        let whole = range(600, 60, vec![column(0, &[1.0])]);
+        let lacking = Lacking { rows: 9, from: at(60), to: at(120), why: None };
+        let part = Range { lacking: Some(lacking), ..whole.clone() };
+        assert_eq!([&whole, &part].map(|range| table(&charts("ping")[0], range).status), [200, 503]);
     }
 
     #[test]

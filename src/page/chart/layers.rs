@@ -5,9 +5,9 @@ use plotters::style::RGBColor;
 use super::axis::seconds;
 use super::cells::{Cell, count, stretches};
 use super::legend::Key;
-use super::palette::{EVENT, GAP, LOADED, LOSS_HIGH, LOSS_LOW, LOSS_MID, of_loss};
+use super::palette::{EVENT, GAP, LOADED, LOSS_HIGH, LOSS_LOW, LOSS_MID, UNSEEN, of_loss};
 use super::plot::{Painted, Plot};
-use crate::history::range::{Column, Event, Span};
+use crate::history::range::{Column, Event, Range, Span};
 use crate::probe::Says;
 
 /// How high the strip at the foot of the plot is, as a share of it.
@@ -26,6 +26,18 @@ pub(super) fn behind(plot: &Plot<'_>, cells: &[Cell<'_>]) -> Painted {
         plot.span((from, to), (0.0, 1.0), GAP)?;
     }
     Ok(())
+}
+
+/// Where nobody looked yet: behind even that.
+pub(super) fn unseen(plot: &Plot<'_>, range: &Range) -> Painted {
+    let Some(part) = part_unseen(range) else { return Ok(()) };
+    let ends = (seconds(range.span.from, part.from), seconds(range.span.from, part.to));
+    plot.span(ends, (0.0, 1.0), UNSEEN)
+}
+
+/// The part of a range in which nobody looked yet.
+pub(super) fn part_unseen(range: &Range) -> Option<Span> {
+    range.lacking.as_ref()?.within(range.span)
 }
 
 /// The strip at the foot: where runs failed altogether, in the colour of how many; else where some were not measured.
@@ -71,7 +83,7 @@ pub(super) fn events(plot: &Plot<'_>, span: Span, events: &[Event]) -> Painted {
 }
 
 /// What the legend has to say of these layers, as far as there is any of them. `has_loss`: that it tells the colours of loss.
-pub(super) fn keys(cells: &[Cell<'_>], events: &[Event], has_loss: bool) -> Vec<Key> {
+pub(super) fn keys(cells: &[Cell<'_>], range: &Range, has_loss: bool) -> Vec<Key> {
     let any = |is: &dyn Fn(&Column) -> bool| cells.iter().any(|cell| is(cell.column));
     let mut keys = Vec::new();
     let failed = [(LOSS_LOW, "≤ 5 % failed"), (LOSS_MID, "≤ 25 % failed"), (LOSS_HIGH, "more failed")];
@@ -82,7 +94,10 @@ pub(super) fn keys(cells: &[Cell<'_>], events: &[Event], has_loss: bool) -> Vec<
     if any(&|column| column.loaded > 0) {
         keys.push((LOADED, "under load"));
     }
-    if !events.is_empty() {
+    if part_unseen(range).is_some() {
+        keys.push((UNSEEN, "not in the history yet"));
+    }
+    if !range.events.is_empty() {
         keys.push((EVENT, "event"));
     }
     keys

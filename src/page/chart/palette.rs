@@ -22,6 +22,8 @@ pub(super) const LOSS_MID: RGBColor = RGBColor(0xe0, 0x7b, 0x39);
 pub(super) const LOSS_HIGH: RGBColor = RGBColor(0xb3, 0x26, 0x1e);
 /// Where nothing was measured. An area of this colour is hatched.
 pub(super) const GAP: RGBColor = RGBColor(0xb8, 0xbe, 0xc5);
+/// Where nobody looked yet.
+pub(super) const UNSEEN: RGBColor = RGBColor(0xe9, 0xec, 0xef);
 /// While a throughput test of ours ran.
 pub(super) const LOADED: RGBColor = RGBColor(0xef, 0xe3, 0xf7);
 /// Something happened.

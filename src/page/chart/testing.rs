@@ -27,7 +27,14 @@ pub(crate) fn column(second: u64, rtt: &[f64]) -> Column {
 
 /// So many seconds from noon on, with a slot every so many seconds.
 pub(crate) fn range(length: u64, step: u64, columns: Vec<Column>) -> Range {
-    Range { span: Span { from: NOON, to: at(length) }, step: Duration::from_secs(step), single: true, columns, events: Vec::new() }
+    Range {
+        span: Span { from: NOON, to: at(length) },
+        step: Duration::from_secs(step),
+        single: true,
+        columns,
+        events: Vec::new(),
+        lacking: None,
+    }
 }
 
 /// Numbers from 0 to 1 that look as if they came by chance, and are always the same.

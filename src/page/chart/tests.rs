@@ -6,7 +6,7 @@ use roxmltree::{Document, Node};
 use super::testing::{at, busy, column, range, spread};
 use super::*;
 use crate::clock::Timestamp;
-use crate::history::range::{Column, Event, Span, What};
+use crate::history::range::{Column, Event, Lacking, Span, What};
 use crate::probe::Outcome;
 
 mod degenerate;
@@ -97,6 +97,28 @@ fn a_hole_breaks_band_and_line() {
         assert_eq!((count(&svg, "fill", "#d6e4f0"), count(&svg, "fill", "#9cc0dd")), (pieces, pieces));
         assert_eq!(words.contains("1 time without any row, 1m in all"), pieces == 2, "{words}");
     }
+}
+
+#[test]
+fn a_part_that_is_not_in_the_history_yet_is_shown_and_told_as_that() {
+    let columns = [(0..3), (7..10)].into_iter().flatten().map(|n| busy(n, 60)).collect();
+    let whole = range(600, 60, columns);
+    let lacks = |from, to, why: Option<&str>| Lacking { rows: 42, from: at(from), to: at(to), why: why.map(str::to_owned) };
+    let with = |lacking| smoke(&Range { lacking: Some(lacking), ..whole.clone() });
+    let Drawn { svg, words } = smoke(&whole);
+    assert!(count(&svg, "fill", "#e9ecef") == 0 && words.contains("1 time without any row, 4m in all"), "{words}");
+    let Drawn { svg, words } = with(lacks(200, 400, None));
+    assert_eq!(count(&svg, "fill", "#e9ecef"), 1);
+    assert!(!words.contains("without any row"), "nobody knows that yet: {words}");
+    let said = "Not complete: 42 rows of the journal, of about 2026-01-31 12:03 – 12:06 UTC, are not in the history yet.";
+    let document = Document::parse(&svg).unwrap();
+    let texts: Vec<_> = document.descendants().filter_map(|node| node.text()).collect();
+    assert!(texts.iter().any(|text| text.contains(said)), "{words}");
+    assert!(texts.contains(&"not in the history yet"), "the legend has it: {texts:?}");
+    let Drawn { svg, words } = with(lacks(9_000, 9_600, Some("only 9 bytes are free")));
+    assert!(count(&svg, "fill", "#e9ecef") == 0 && words.contains("not in the history: only 9 bytes are free."), "{words}");
+    let nothing = Range { columns: Vec::new(), lacking: Some(lacks(0, 600, None)), ..whole };
+    assert!(smoke(&nothing).words.contains("no rows so far. Not complete: "));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::cells::is_hole;
 use super::shapes::{PHASES, Shape, part};
 use super::text::{figure, plain};
 use crate::clock::Timestamp;
-use crate::history::range::{Column, Event, Range, Spread, What};
+use crate::history::range::{Column, Event, Lacking, Range, Span, Spread, What};
 use crate::probe::{Outcome, Says};
 
 /// The most events that are told one by one.
@@ -20,11 +20,14 @@ const LONGEST: usize = 80;
 /// All that there is to be said.
 pub(super) fn words(chart: &Chart, range: &Range) -> String {
     let span = spell(range.span);
+    let lacking = range.lacking.as_ref().map(|lacking| format!(" {}", lacks(lacking))).unwrap_or_default();
     if range.columns.is_empty() {
-        return format!("{span}: no rows.{}", events(&range.events));
+        let so_far = if lacking.is_empty() { "" } else { " so far" };
+        return format!("{span}: no rows{so_far}.{lacking}{}", events(&range.events));
     }
     let rows = total(range, |_| true);
     let mut told = format!("{span}, {rows} {}.", plural(rows, "row", "rows"));
+    told.push_str(&lacking);
     told.push_str(&figures(chart, &range.columns));
     match chart.shape() {
         Shape::Smoke(loss) => told.push_str(&loss_of(loss, &range.columns)),
@@ -35,6 +38,17 @@ pub(super) fn words(chart: &Chart, range: &Range) -> String {
     told.push_str(&holes(range));
     told.push_str(&events(&range.events));
     told
+}
+
+/// What is not there yet, in a sentence.
+pub(super) fn lacks(lacking: &Lacking) -> String {
+    let Lacking { rows, from, to, why } = lacking;
+    let of = spell(Span { from: *from, to: *to });
+    let (rows, is) = if *rows == 1 { ("1 row".to_owned(), "is") } else { (format!("{rows} rows"), "are") };
+    match why {
+        None => format!("Not complete: {rows} of the journal, of about {of}, {is} not in the history yet."),
+        Some(why) => format!("Not complete: {rows} of the journal, of about {of}, {is} not in the history: {}.", plain(why, LONGEST)),
+    }
 }
 
 fn figures(chart: &Chart, columns: &[Column]) -> String {
@@ -122,13 +136,16 @@ fn total(range: &Range, is: impl Fn(Outcome) -> bool) -> u64 {
     range.columns.iter().flat_map(|column| &column.outcomes).filter(|(outcome, _)| is(*outcome)).map(|(_, rows)| u64::from(*rows)).sum()
 }
 
-/// Times of which there is no row at all, at the ends of the span, too.
+/// Times of which there is no row at all, at the ends of the span, too; but for those in which nobody looked yet.
 fn holes(range: &Range) -> String {
     let step = range.step.as_secs_f64();
-    let between = (1..range.columns.len()).filter(|index| is_hole(range, *index));
-    let mut holes: Vec<f64> = between.map(|index| seconds(range.columns[index - 1].start, range.columns[index].start) - step).collect();
-    let before = range.columns.first().map_or(0.0, |first| seconds(range.span.from, first.start));
-    let after = range.columns.last().map_or(0.0, |last| seconds(last.start, range.span.to)) - step;
+    let is_seen = |from, to| range.lacking.as_ref().is_none_or(|lacking| lacking.within(Span { from, to }).is_none());
+    let ends = |index: usize| (range.columns[index - 1].start, range.columns[index].start);
+    let between = (1..range.columns.len()).filter(|index| is_hole(range, *index)).map(ends).filter(|(from, to)| is_seen(*from, *to));
+    let mut holes: Vec<f64> = between.map(|(from, to)| seconds(from, to) - step).collect();
+    let (first, last) = (range.columns.first().map(|first| first.start), range.columns.last().map(|last| last.start));
+    let before = first.filter(|first| is_seen(range.span.from, *first)).map_or(0.0, |first| seconds(range.span.from, first));
+    let after = last.filter(|last| is_seen(*last, range.span.to)).map_or(0.0, |last| seconds(last, range.span.to)) - step;
     // The slot that is being run has no row yet.
     holes.extend([before, after].into_iter().filter(|hole| *hole > 1.5 * step));
     let length = Duration::try_from_secs_f64(holes.iter().sum::<f64>().max(0.0)).unwrap_or_default();

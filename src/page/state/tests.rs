@@ -28,7 +28,9 @@ async fn the_status_has_a_section_for_each_part() {
         "<dt>came due since the start</dt><dd>1\u{202f}234</dd>",
         "<dd>4.0 KiB</dd>",
         "<dt>buckets of 5 minutes</dt><dd>1\u{202f}234</dd>",
-        "<dt>rows behind the journal</dt><dd>5</dd>",
+        "<dt>rows behind the journal</dt><dd>5: added together, within 15 minutes of the last time; charts take them from",
+        "<dt>last added to</dt><dd>2026-01-31T12:00:00Z</dd>",
+        r#"<th scope="row">mesh<td class="state idle">idle"#,
         r#"<th scope="row">writer<td class="state ok">running"#,
         r#"<th scope="row">main<td class="state ok">ok"#,
     ] {

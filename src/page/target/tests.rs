@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use askama::Template;
 
 use super::{Span, View, page, seen};
+use crate::history::range::{Lacking, Range};
 use crate::measurement::{Row, Value};
 use crate::page::shown::shown;
 use crate::page::testing::{HOSTILE, asked, sight, sound};
@@ -143,6 +144,18 @@ async fn where_the_history_fails_its_sentence_stands_in_the_place_of_the_charts(
     assert_eq!(body.matches(r#"role="status"><strong>There is no chart now:</strong> the disk &#60;b&#62; takes too long</p>"#).count(), 2);
     assert!(!body.contains("<figure") && !body.contains("no rows"), "{body}");
     assert!(body.contains("<caption>Not known now</caption>"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_history_that_is_being_made_there_are_charts_and_what_is_not_known_is_not_called_nothing() {
+    let (sight, subject, asked) = (sight(&board(), "rome-1"), subject("edge"), asked(&[]));
+    let span = Span { from: at(0), to: at(1_000) };
+    let lacking = Lacking { rows: 7, from: at(0), to: at(500), why: None };
+    let seen = [(series("edge"), Ok(Range { lacking: Some(lacking), ..Range::empty(span) }))];
+    let view = View { subject: &subject, asked: &asked, now: at(1_000), span, series: &[series("edge")], seen: &seen, trouble: None };
+    let body = view.page(&sight).render().unwrap();
+    assert_eq!(body.matches("<figure").count(), 3);
+    assert!(body.contains("Not complete: 7 rows of the journal") && body.contains("<caption>Not known now</caption>"), "{body}");
 }
 
 #[tokio::test(start_paused = true)]

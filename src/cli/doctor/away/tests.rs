@@ -86,3 +86,15 @@ fn the_running_service_is_believed() {
         [State::Note, State::Warn, State::Warn]
     );
 }
+
+#[test]
+fn what_the_service_lost_and_how_its_history_is_are_taken_from_its_word() {
+    let text = serde_json::json!({
+        "version": "1", "pid": 1, "uptime_s": 1, "config": {}, "journal": { "dropped_size": 12, "dropped_gone": 1, "damaged": 2 },
+        "outputs": [{ "name": "a", "dead": 3 }, { "name": "b", "dead": 4 }],
+        "history": { "bytes": 5, "series": 1, "buckets": 1, "rows": 1, "behind": 6, "failing": null },
+    });
+    let report: Report = serde_json::from_value(text).unwrap();
+    assert_eq!(report.lost(), Lost { size: 12, gone: 1, damaged: 2, dead: 7, ..Lost::default() });
+    assert_eq!(report.history().behind, 6);
+}

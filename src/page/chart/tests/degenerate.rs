@@ -66,6 +66,6 @@ proptest! {
     #[test]
     fn no_range_panics(columns in columns(), step in any::<u64>(), from in any::<i64>(), to in any::<i64>(), wild in any::<bool>()) {
         let span = if wild { Span { from: Timestamp::from_nanos(from), to: Timestamp::from_nanos(to) } } else { Span { from: at(0), to: at(2000) } };
-        holds(&Range { span, step: Duration::from_nanos(step), single: wild, columns, events: Vec::new() });
+        holds(&Range { span, step: Duration::from_nanos(step), single: wild, columns, events: Vec::new(), lacking: None });
     }
 }
