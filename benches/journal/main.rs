@@ -79,7 +79,7 @@ enum Command {
         #[arg(long, default_value_t = 2)]
         hours: u64,
         /// Hours before them: until each series has pages of its own, a page is written for several at once.
-        #[arg(long, default_value_t = 12)]
+        #[arg(long, default_value_t = 36)]
         before: u64,
     },
     /// How long each range of a chart takes, with nothing cached.
