@@ -15,6 +15,7 @@ use crate::mesh;
 use crate::mesh::agent::client::FetchError;
 use crate::settings::plain_key;
 use crate::status::age;
+use crate::status::listeners::Listener;
 
 /// Whether a database takes rows, by what it said to none.
 pub(super) fn output(name: &str, settings: &Settings, tried: &Result<Trial, String>) -> Check {
@@ -145,6 +146,8 @@ pub(super) struct Report {
     journal: Journal,
     outputs: Vec<Output>,
     #[serde(default)]
+    listeners: Vec<Listener>,
+    #[serde(default)]
     history: HistoryStatus,
 }
 
@@ -239,6 +242,12 @@ fn complaints(report: &Report, found: String) -> Check {
     if let Some(problem) = &report.config.problem {
         let fix = "correct the config (qosd check), then: systemctl reload qosd";
         return Check::warn(NAME, format!("{found}; it refused to reload: {problem}"), fix);
+    }
+    let silent = report.listeners.iter().filter_map(|one| Some(format!("{} at {}: {}", one.actor, one.listen, one.error.as_ref()?)));
+    let silent = silent.collect::<Vec<_>>();
+    if !silent.is_empty() {
+        let fix = "ss -ltnp says who has the port, one below 1024 qosd may not have at all: choose another in the config, then: systemctl reload qosd";
+        return Check::warn(NAME, format!("{found}; it cannot listen: {}", silent.join("; ")), fix);
     }
     let failing = report.outputs.iter().filter_map(|output| Some(format!("{}: {}", output.name, output.last_error.as_ref()?)));
     match failing.collect::<Vec<_>>()[..] {

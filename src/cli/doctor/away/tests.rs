@@ -81,6 +81,10 @@ fn the_running_service_is_believed() {
     assert_eq!(state(&report("1.0", Some("x"), None, None)), State::Warn);
     assert_eq!(state(&report("1.0", None, Some("disk full"), None)), State::Fail);
     assert_eq!(state(&report("1.0", None, None, Some("401"))), State::Warn);
+    let Service::Answers(mut silent) = report("1.0", None, None, None) else { panic!("it answers") };
+    silent.listeners = vec![Listener { actor: "web".into(), listen: "127.0.0.1:80".into(), error: Some("permission denied".into()) }];
+    let check = service(Path::new("/run/qosd/qosd.sock"), &Service::Answers(silent), "1.0");
+    assert!(check.state() == State::Warn && format!("{check:?}").contains("it cannot listen: web at 127.0.0.1:80: permission denied"));
     assert_eq!(
         [state(&Service::Away), state(&Service::Denied), state(&Service::Silent("x".to_owned()))],
         [State::Note, State::Warn, State::Warn]
