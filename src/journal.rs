@@ -363,7 +363,7 @@ impl Journal {
             let previous = held(&shared.previous).clone().ok_or_else(|| shared.failing())?;
             let Some(mut rows) = previous.rows(now) else { return Ok(Missed::default()) };
             let newest = shared.ask(|reader| {
-                reader.places_back_to(rows.back_to(), |place| rows.see(place.position, place.series, place.time))?;
+                reader.places_back(|place| rows.see(place.position, place.series, place.time))?;
                 // Read whole, as nobody may wait for a time that is damage.
                 reader.at(&rows.newest())
             })?;

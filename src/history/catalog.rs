@@ -192,7 +192,12 @@ pub(super) fn alone(row: &Series) -> Option<Series> {
 
 /// Whether rows of this series have a say in what is shown as the other.
 pub(super) fn concerns(row: &Series, shown: &Series) -> bool {
-    row == shown || pair(shown).is_some_and(|hosts| (row.measurement() == PING || is_mesh(row)) && pair_of(row) == Some(hosts))
+    row == shown || pair(shown).is_some_and(|hosts| may_come_late(row) && pair_of(row) == Some(hosts))
+}
+
+/// Whether its rows may come from another host, days after their time.
+pub(super) fn may_come_late(series: &Series) -> bool {
+    series.measurement() == PING || is_mesh(series)
 }
 
 fn is_mesh(series: &Series) -> bool {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use super::catalog::{Catalog, alone, concerns, is_shown};
+use super::catalog::{Catalog, alone, concerns, is_shown, may_come_late};
 use super::columns::{self, MOST_ROWS, Plan, plan};
 use super::events::events;
 use super::file::{self, FILE, FileError, Rolled, failed};
@@ -185,7 +185,7 @@ impl Look {
         let tip = self.beside.tip()?;
         let (mut found, mut before) = (Vec::new(), Position(tip.0.saturating_add(1)));
         while before > down_to && tip.0.saturating_sub(before.0) < most {
-            let (more, next) = self.beside.back(before, since, wanted)?;
+            let (more, next) = self.beside.back(before, since, wanted, &mut |series| !may_come_late(series))?;
             found.extend(more.into_iter().filter(|position| *position > down_to));
             match next {
                 Some(next) => before = next,

@@ -58,14 +58,16 @@ impl Beside {
         self.ask(|reader| reader.chosen((after, upto), CHUNK, wanted))
     }
 
-    /// The positions of rows of the series that are wanted before one, from a time on, the last first, and where to go on.
+    /// The positions of rows of the series that are wanted before one, from a time on, the last first, and where to go on: nowhere
+    /// if rows of series that are timely say that there is nothing before.
     pub(crate) fn back(
         &self,
         before: Position,
         since: Timestamp,
         wanted: &mut dyn FnMut(&Series) -> bool,
+        timely: &mut dyn FnMut(&Series) -> bool,
     ) -> Result<(Vec<Position>, Option<Position>), JournalError> {
-        let (found, next) = self.ask(|reader| reader.chosen_before(before, since, wanted))?;
+        let (found, next) = self.ask(|reader| reader.chosen_before(before, since, wanted, timely))?;
         Ok((found.into_iter().map(|position| Position(position as u64)).collect(), next))
     }
 

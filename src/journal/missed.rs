@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::Missed;
@@ -66,7 +67,9 @@ impl Previous {
             wanted.entry(*id).and_modify(|known| *known = from.min(*known)).or_insert(from);
         }
         let back_to = wanted.values().min()?.minus(OUT_OF_ORDER);
-        Some(Rows { now, back_to, wanted, present: HashSet::new(), newest: HashMap::new() })
+        let told_late: u64 = self.promises.iter().map(|(_, promise)| promise.schedule.count(now.minus(EXACT), now)).sum();
+        let enough = usize::try_from(told_late).unwrap_or(usize::MAX).min(MOST) + 1;
+        Some(Rows { now, back_to, enough, older: 0, wanted, present: HashSet::new(), newest: HashMap::new() })
     }
 
     /// Slots of a promise before this all have their row.
@@ -103,7 +106,13 @@ impl Previous {
 /// What is to be known of the rows that there are.
 pub(super) struct Rows {
     now: Timestamp,
+    /// A row that is older says that those before it are older still, but for the slots that another process missed: they were
+    /// told late, one after the other.
     back_to: Timestamp,
+    /// So many of them in a row can not all have been told late.
+    enough: usize,
+    /// So many there were in a row.
+    older: usize,
     wanted: HashMap<i64, Timestamp>,
     /// The series and times of rows at slots that may be without one.
     pub(super) present: HashSet<(i64, Timestamp)>,
@@ -111,14 +120,10 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Rows have to be shown in order of position, the last first, until a whole chunk of them is older than this.
-    pub(super) fn back_to(&self) -> Timestamp {
-        self.back_to
-    }
-
-    /// Here is one.
-    pub(super) fn see(&mut self, position: i64, series: i64, time: Timestamp) {
-        let Some(from) = self.wanted.get(&series) else { return };
+    /// Here is one: they have to be shown in order of position, the last first, until this breaks. Those that other hosts sent
+    /// may be of any time, and say nothing.
+    pub(super) fn see(&mut self, position: i64, series: i64, time: Timestamp) -> ControlFlow<()> {
+        let Some(from) = self.wanted.get(&series) else { return ControlFlow::Continue(()) };
         if time >= *from {
             self.present.insert((series, time));
         }
@@ -126,6 +131,8 @@ impl Rows {
             let newest = self.newest.entry(series).or_insert((time, position));
             *newest = (time, position).max(*newest);
         }
+        self.older = if time < self.back_to { self.older + 1 } else { 0 };
+        if self.older < self.enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
     /// For each series, where the newest row is that is not of the past.
@@ -251,12 +258,23 @@ mod tests {
         let present: HashSet<_> = before.into_iter().chain(minutes).collect();
         let mut rows = previous.rows(at(killed)).unwrap();
         for &(series, time) in &present {
-            rows.see(1, series, time);
+            let _ = rows.see(1, series, time);
         }
         assert_eq!(rows.present.len(), 60, "of the other series the last hour is enough");
-        assert!(rows.back_to() < at(runs));
+        assert!(rows.back_to < at(runs));
         let missed = previous.missed(&present, at(killed), MOST);
         assert_eq!(missed, Missed { gap: Some((at(runs + 1), at(runs + 1), 1)), ..Missed::default() });
+    }
+
+    #[test]
+    fn only_more_old_rows_in_a_row_than_may_be_told_late_end_the_look() {
+        let previous = previous(10_000, vec![promise(1, "a", 60, 0)]);
+        let mut rows = previous.rows(at(10_000)).unwrap();
+        let mut late = |series, times: std::ops::Range<i64>| times.rev().all(|time| rows.see(1, series, at(time)).is_continue());
+        assert!(late(7, 0..100_000), "rows of another host are of any time");
+        assert!(late(1, 100..160), "as many as an hour has slots");
+        assert!(late(1, 9_000..9_001) && late(1, 40..100), "and again");
+        assert!(!late(1, 0..1));
     }
 
     #[test]
@@ -292,7 +310,7 @@ mod tests {
         let previous = Previous { clean: true, ..previous(500, vec![promise(1, "a", 10, 100), promise(2, "b", 10, 100)]) };
         let mut rows = previous.rows(at(200)).unwrap();
         for (position, series, time) in [(9, 1, 190), (8, 2, 199), (7, 3, 900), (6, 1, 301), (5, 1, 311), (4, 1, 201)] {
-            rows.see(position, series, at(time));
+            let _ = rows.see(position, series, at(time));
         }
         assert_eq!(rows.newest(), [5]);
     }

@@ -243,17 +243,15 @@ impl Reader {
         Ok(first)
     }
 
-    /// The places of the newest rows, the last first, until a whole chunk of them is older than `until`.
-    pub(super) fn places_back_to(&self, until: Timestamp, mut visit: impl FnMut(Place)) -> Result<(), JournalError> {
+    /// The places of the newest rows, the last first, for as long as they are asked for.
+    pub(super) fn places_back(&self, mut visit: impl FnMut(Place) -> ControlFlow<()>) -> Result<(), JournalError> {
         let sql = "SELECT position, series, layout, time FROM row WHERE position < ?1 ORDER BY position DESC LIMIT ?2";
         let mut before = i64::MAX;
         loop {
             let chunk = self.scan(sql, before).map_err(failed("looking through the rows"))?;
             let Some(last) = chunk.last() else { return Ok(()) };
             before = last.position;
-            let older = chunk.iter().all(|place| place.time < until);
-            chunk.into_iter().for_each(&mut visit);
-            if older {
+            if chunk.into_iter().try_for_each(&mut visit).is_break() {
                 return Ok(());
             }
         }

@@ -219,6 +219,19 @@ async fn the_oldest_goes_at_the_cap_and_by_age() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rows_that_another_host_sends_late_hide_none_while_much_is_to_be_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(dir.path());
+    let late = Series::new("Ping", [("source", "a"), ("target", "b"), ("status", "ok")]);
+    bench.journal.append((0..3600).map(|second| row(0, 36_000 + second)).collect());
+    for minute in 0..24 {
+        bench.journal.append((0..1000).map(|n| Row { series: late.clone(), ..row(0, minute * 1000 + n) }).collect());
+    }
+    let range = bench.range(0, span(39_000, 39_600), 300);
+    assert_eq!((range.columns.len(), range.lacking), (600, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_much_is_to_be_added_short_spans_are_there_and_of_long_ones_what_there_is() {
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(dir.path());

@@ -36,16 +36,23 @@ impl Reader {
     }
 
     /// Looks at the newest places before one: the positions of the series that are wanted from a time on, the last first, and
-    /// where to go on; nowhere if all that it looked at was older, or there are no more.
+    /// where to go on; nowhere if there are no more, or all that it looked at was older and some of it of a series that is
+    /// timely: whose rows come soon after their time.
     pub(in crate::journal) fn chosen_before(
         &mut self,
         before: Position,
         since: Timestamp,
         wanted: &mut dyn FnMut(&Series) -> bool,
+        timely: &mut dyn FnMut(&Series) -> bool,
     ) -> Result<(Vec<i64>, Option<Position>), JournalError> {
         let sql = "SELECT position, series, layout, time FROM row WHERE position < ?1 ORDER BY position DESC LIMIT ?2";
         let places = self.scan(sql, before.0.min(i64::MAX as u64) as i64).map_err(failed("looking through the rows"))?;
-        let is_over = places.iter().all(|place| place.time < since);
+        let mut is_over = false;
+        if places.iter().all(|place| place.time < since) {
+            for place in &places {
+                is_over = is_over || self.is_wanted(place.series, timely)?;
+            }
+        }
         let next = places.last().filter(|_| !is_over).map(|last| Position(last.position as u64));
         let mut found = Vec::new();
         for Place { position, series, time, .. } in places {

@@ -39,6 +39,25 @@ async fn slots_that_a_killed_process_left_without_a_row_are_told_exactly() {
     assert_eq!(open_at(dir.path(), Mode::Inline, 900).missed(at(900)).await.unwrap(), Missed::default(), "nor after a clean stop");
 }
 
+/// A collector takes what agents could not post for days.
+#[tokio::test(start_paused = true)]
+async fn rows_of_other_hosts_that_come_very_late_make_no_slot_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), Mode::Inline);
+    let (a, hour) = (row("a", 0).series, 3_600 * 1_000_000_000);
+    tokio::time::advance(Duration::from_hours(48)).await;
+    let began = at(48 * 3_600);
+    journal.scheduled(vec![(a.clone(), every(10))]);
+    tokio::time::advance(Duration::from_mins(1)).await;
+    let slots = std::iter::successors(Some(every(10).after(began)), |slot| Some(every(10).after(*slot)));
+    journal.append(slots.take_while(|slot| *slot <= at(48 * 3_600 + 60)).map(|slot| row("a", slot.nanos())).collect());
+    for late in 0..3 {
+        journal.append((0..10_000).map(|k| row("of another host", late * hour + k)).collect());
+    }
+    let now = at(48 * 3_600 + 60);
+    assert_eq!(open_at(killed(dir.path()).path(), Mode::Inline, 48 * 3_600 + 60).missed(now).await.unwrap(), Missed::default());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slot_that_came_due_while_the_missed_ones_were_told_is_missed_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
