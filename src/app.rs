@@ -14,6 +14,7 @@ use crate::config::{self, Config, Env, Problems};
 use crate::history::History;
 use crate::influxdb;
 use crate::journal::{DeadCount, Journal, JournalError, Mode};
+use crate::listeners::Listeners;
 use crate::measurement::Row;
 use crate::mesh;
 use crate::mesh::agent::actor::{Agent, AgentParts, Desk};
@@ -27,11 +28,10 @@ use crate::probe::{AnyKind, EngineSource, Finding, Shared, Skip};
 use crate::resolve::Resolver;
 use crate::responder::{self, Responder, ResponderParts};
 use crate::status::pairs::Pairs;
-use crate::status::{Board, ConfigStatus, Listeners};
+use crate::status::{Board, ConfigStatus};
 use crate::supervisor::actor::{Notice, View};
 use crate::supervisor::child::{Child, Placement};
 use crate::supervisor::policy::Policy;
-use crate::vitals::{self, Vitals};
 use crate::writer::{Intake, Outlet, OutputSpec, OutputStatus, Statuses, Writer, WriterParts, queue};
 
 mod absence;
@@ -315,30 +315,6 @@ impl Parts {
             OutputStatus { dead, requeued, ..status }
         };
         self.statuses.all().into_iter().map(with_letters).collect()
-    }
-
-    /// qosd's own rows.
-    fn vitals(&self, time: Timestamp, lateness: &Lateness) -> Vec<Row> {
-        let config = lock(&self.config);
-        let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.outputs_now());
-        let mesh = self.desk.status().map(|status| ("mesh", status.counters()));
-        let kinds = self.engines.iter().map(|(kind, engines)| (*kind, engines.counters()));
-        let collector = self.surface.front().map(|_| ("collector", self.surface.counters()));
-        let vitals = Vitals {
-            skipped: &self.board.skipped(),
-            lateness_p99_ms: lateness,
-            agent: &config.agent.name,
-            slots: self.slots(),
-            roster: &roster,
-            listeners: &self.listeners.all(),
-            counters: &kinds.chain(mesh).chain(collector).collect::<Vec<_>>(),
-            abandoned: self.view.abandoned(),
-            queue_dropped: self.outlet.dropped(),
-            journal: &journal,
-            outputs: &outputs,
-            usage: vitals::usage(),
-        };
-        vitals.rows(time)
     }
 
     /// Everything but the series.

@@ -37,6 +37,7 @@ pub mod page;
 
 pub mod backoff;
 pub mod clock;
+pub mod listeners;
 pub mod outgoing;
 pub mod payload;
 pub mod privileges;

@@ -5,12 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use board::{Board, SeriesStatus};
-pub use listeners::Listeners;
 
 pub mod board;
 pub mod health;
 pub mod known;
-pub mod listeners;
 pub mod pairs;
 pub mod recall;
 pub mod recent;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::journal;
+use crate::listeners::Listener;
 use crate::measurement::{Counter, Field, FieldInfo, Fields, QOSD, Row, Series};
 use crate::probe::Skip;
 use crate::probe::ledger::Counts;
-use crate::status::listeners::Listener;
 use crate::supervisor::roster::Roster;
 use crate::writer::OutputStatus;
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use super::{Lateness, Parts, lock};
 use crate::clock::Timestamp;
 use crate::measurement::Row;
+use crate::mesh;
 use crate::page::{Press, Sight, Web, WebParts};
 use crate::status::server::Report;
 use crate::supervisor::child::{Child, Placement};
 use crate::supervisor::policy::Policy;
 use crate::supervisor::roster::Roster;
+use crate::vitals::{self, Vitals};
 
 impl Parts {
     /// Makes the status, for whoever asks.
@@ -45,6 +47,7 @@ impl Parts {
             "collector" => self.collector.borrow().is_none(),
             "mesh" => self.mesh.borrow().is_none(),
             "web" => self.web.borrow().is_none(),
+            mesh::agent::plan::KIND if self.mesh.borrow().is_some() => false,
             kind => self.engines.iter().any(|(name, _)| *name == kind) && !plan.iter().any(|assignment| assignment.kind == kind),
         })
     }
@@ -69,5 +72,29 @@ impl Parts {
     fn vitals_now(&self) -> Vec<Row> {
         let late = lock(&self.lateness).clone();
         self.vitals(self.clock.now().unix, &late)
+    }
+
+    /// qosd's own rows.
+    fn vitals(&self, time: Timestamp, lateness: &Lateness) -> Vec<Row> {
+        let config = lock(&self.config);
+        let (journal, roster, outputs) = (self.journal.stats(), self.view.roster(), self.outputs_now());
+        let mesh = self.desk.status().map(|status| ("mesh", status.counters()));
+        let kinds = self.engines.iter().map(|(kind, engines)| (*kind, engines.counters()));
+        let collector = self.surface.front().map(|_| ("collector", self.surface.counters()));
+        let vitals = Vitals {
+            skipped: &self.board.skipped(),
+            lateness_p99_ms: lateness,
+            agent: &config.agent.name,
+            slots: self.slots(),
+            roster: &roster,
+            listeners: &self.listeners.all(),
+            counters: &kinds.chain(mesh).chain(collector).collect::<Vec<_>>(),
+            abandoned: self.view.abandoned(),
+            queue_dropped: self.outlet.dropped(),
+            journal: &journal,
+            outputs: &outputs,
+            usage: vitals::usage(),
+        };
+        vitals.rows(time)
     }
 }

@@ -17,6 +17,11 @@ const EXACT: Duration = Duration::from_hours(1);
 const OVER_THE_INTERVAL: Duration = Duration::from_mins(10);
 /// The most slots told one by one.
 pub(super) const MOST: usize = 100_000;
+/// Rows that other hosts send late stand in a row no more often than this, as qosd's own rows of every minute are between them;
+/// to look at so many takes no second.
+const MANY: usize = 1_000_000;
+/// After a clean stop only rows of a time that is still to come are looked for, and those are the last.
+const FEW: usize = 10_000;
 /// A row may have been appended this long after one whose slot is later.
 const OUT_OF_ORDER: Duration = Duration::from_mins(10);
 
@@ -68,8 +73,9 @@ impl Previous {
         }
         let back_to = wanted.values().min()?.minus(OUT_OF_ORDER);
         let told_late: u64 = self.promises.iter().map(|(_, promise)| promise.schedule.count(now.minus(EXACT), now)).sum();
-        let enough = usize::try_from(told_late).unwrap_or(usize::MAX).min(MOST) + 1;
-        Some(Rows { now, back_to, enough, older: 0, wanted, present: HashSet::new(), newest: HashMap::new() })
+        let enough =
+            Older { own: usize::try_from(told_late).unwrap_or(usize::MAX).min(MOST) + 1, all: if self.clean { FEW } else { MANY } };
+        Some(Rows { now, back_to, enough, older: Older::default(), wanted, present: HashSet::new(), newest: HashMap::new() })
     }
 
     /// Slots of a promise before this all have their row.
@@ -103,16 +109,25 @@ impl Previous {
     }
 }
 
+/// Rows that are older than need be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Older {
+    /// Of the series that were promised.
+    own: usize,
+    /// Of all.
+    all: usize,
+}
+
 /// What is to be known of the rows that there are.
 pub(super) struct Rows {
     now: Timestamp,
-    /// A row that is older says that those before it are older still, but for the slots that another process missed: they were
-    /// told late, one after the other.
+    /// A row that is older says that those before it are older still, unless it came late: slots that another process missed are
+    /// told one after the other, and other hosts send what they could not for days.
     back_to: Timestamp,
-    /// So many of them in a row can not all have been told late.
-    enough: usize,
+    /// So many of them in a row do not all come late.
+    enough: Older,
     /// So many there were in a row.
-    older: usize,
+    older: Older,
     wanted: HashMap<i64, Timestamp>,
     /// The series and times of rows at slots that may be without one.
     pub(super) present: HashSet<(i64, Timestamp)>,
@@ -120,19 +135,24 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Here is one: they have to be shown in order of position, the last first, until this breaks. Those that other hosts sent
-    /// may be of any time, and say nothing.
+    /// Here is one: they have to be shown in order of position, the last first, until this breaks.
     pub(super) fn see(&mut self, position: i64, series: i64, time: Timestamp) -> ControlFlow<()> {
-        let Some(from) = self.wanted.get(&series) else { return ControlFlow::Continue(()) };
-        if time >= *from {
+        let from = self.wanted.get(&series);
+        if from.is_some_and(|from| time >= *from) {
             self.present.insert((series, time));
         }
-        if time >= self.now {
+        if from.is_some() && time >= self.now {
             let newest = self.newest.entry(series).or_insert((time, position));
             *newest = (time, position).max(*newest);
         }
-        self.older = if time < self.back_to { self.older + 1 } else { 0 };
-        if self.older < self.enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if time >= self.back_to {
+            self.older = Older::default();
+            return ControlFlow::Continue(());
+        }
+        self.older.all += 1;
+        self.older.own += usize::from(from.is_some());
+        let is_enough = self.older.own >= self.enough.own || self.older.all >= self.enough.all;
+        if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// For each series, where the newest row is that is not of the past.
@@ -270,11 +290,13 @@ mod tests {
     fn only_more_old_rows_in_a_row_than_may_be_told_late_end_the_look() {
         let previous = previous(10_000, vec![promise(1, "a", 60, 0)]);
         let mut rows = previous.rows(at(10_000)).unwrap();
-        let mut late = |series, times: std::ops::Range<i64>| times.rev().all(|time| rows.see(1, series, at(time)).is_continue());
-        assert!(late(7, 0..100_000), "rows of another host are of any time");
-        assert!(late(1, 100..160), "as many as an hour has slots");
-        assert!(late(1, 9_000..9_001) && late(1, 40..100), "and again");
-        assert!(!late(1, 0..1));
+        let mut late = |series, rows_of: usize| (0..rows_of).all(|_| rows.see(1, series, at(5)).is_continue());
+        assert!(late(7, 100_000), "rows of another host are of any time");
+        assert!(late(1, 60), "as many as an hour has slots");
+        assert!(!late(1, 1));
+        assert!(rows.see(1, 7, at(9_999)).is_continue());
+        let mut late = |series, rows_of: usize| (0..rows_of).all(|_| rows.see(1, series, at(5)).is_continue());
+        assert!(late(1, 60) && late(7, MANY - 61) && !late(7, 1), "what a host with a new name left behind is not all looked at");
     }
 
     #[test]

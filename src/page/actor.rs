@@ -22,7 +22,7 @@ use super::press::Press;
 use super::server::{Names, serve};
 use super::settings::Settings;
 use crate::clock::Clock;
-use crate::status::Listeners;
+use crate::listeners::Listeners;
 use crate::supervisor::{Check, Provoke};
 
 /// How often it shows that it lives.
@@ -135,19 +135,19 @@ async fn follow(mut settings: watch::Receiver<Option<Settings>>, press: Press, h
 
 /// Serves an address, as soon as it can be had, until it is given up.
 async fn keep(address: SocketAddr, press: Press, names: Names, listeners: Listeners, mut given_up: oneshot::Receiver<()>) {
-    let mut told = None;
+    let (mut told, place) = (None, listeners.place("web", address));
     loop {
-        let _note = match serve(address, press.clone(), names.clone()) {
+        match serve(address, press.clone(), names.clone()) {
             Ok(server) => {
                 tracing::info!(listen = %address, "web listens");
                 told = None;
-                let note = listeners.open("web", address);
+                place.open();
                 let handle = server.handle();
                 tokio::pin!(server);
                 tokio::select! {
                     ended = &mut server => {
-                        drop(note);
-                        listeners.closed("web", address, tell_end(address, ended))
+                        place.closed("its server ended by itself");
+                        tell_end(address, ended);
                     }
                     _ = &mut given_up => {
                         // The address must be free before another takes it; connections are cut.
@@ -159,9 +159,9 @@ async fn keep(address: SocketAddr, press: Press, names: Names, listeners: Listen
             }
             Err(error) => {
                 tell_once(&mut told, address, &error);
-                listeners.closed("web", address, &error)
+                place.closed(&error);
             }
-        };
+        }
         tokio::select! {
             _ = &mut given_up => return,
             () = sleep(AGAIN) => {}
@@ -169,10 +169,9 @@ async fn keep(address: SocketAddr, press: Press, names: Names, listeners: Listen
     }
 }
 
-fn tell_end(address: SocketAddr, ended: io::Result<()>) -> &'static str {
+fn tell_end(address: SocketAddr, ended: io::Result<()>) {
     let error = ended.err().map(|error| error.to_string()).unwrap_or_default();
     tracing::error!(listen = %address, error, "web ended by itself, it is started again");
-    "its server ended by itself"
 }
 
 /// Says why the address cannot be had, unless it was said before.

@@ -14,9 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::route::Route;
+use super::shown::shown;
 use super::{Answer, Asked, Sight, api, chart, matrix, metrics, overview, state, target};
+use crate::listeners::Listeners;
 use crate::measurement::Row;
-use crate::status::Listeners;
 use crate::supervisor::actor::View;
 
 /// How long a request waits for its turn.
@@ -104,7 +105,7 @@ impl Press {
         let away = roster.entries().iter().filter(|entry| !entry.works()).map(|entry| entry.name.clone());
         let silent = self.listeners.all().into_iter().filter_map(|listener| {
             let why = listener.error?;
-            Some(format!("{} at {}: {why}", listener.actor, listener.listen))
+            Some(format!("{} at {}: {}", listener.actor, listener.listen, shown(&why)))
         });
         let away: Vec<_> = away.chain(silent).collect();
         if roster.entries().is_empty() {

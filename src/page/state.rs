@@ -7,9 +7,9 @@ use super::shown::{Shown, shown};
 use super::{Answer, Asked, Sight, refusal, words};
 use crate::clock::Timestamp;
 use crate::history::HistoryStatus;
+use crate::listeners::Listener;
 use crate::mesh::agent::standing::AgentStatus;
 use crate::mesh::collector::status::CollectorStatus;
-use crate::status::listeners::Listener;
 use crate::status::report::{self, Report};
 
 #[cfg(test)]

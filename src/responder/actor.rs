@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::server;
 use super::settings::Settings;
 use crate::clock::Clock;
-use crate::status::Listeners;
+use crate::listeners::Listeners;
 use crate::supervisor::{Check, Provoke};
 
 /// How often it shows that it lives.
@@ -86,16 +86,19 @@ impl Handler<Provoke> for Responder {
 
 /// Serves what the settings say, until nobody can change them any more.
 async fn respond(mut settings: watch::Receiver<Option<Settings>>, listeners: Listeners) {
-    let mut told = None;
+    let (mut told, mut place) = (None, None);
     loop {
         let now = settings.borrow_and_update().clone();
         let changed = match now {
-            None => settings.changed().await,
+            None => {
+                place = None;
+                settings.changed().await
+            }
             Some(now) => match server::serve(now.clone()) {
                 Ok(server) => {
                     tracing::info!(listen = %now.listen, "responder listens");
                     told = None;
-                    let _note = listeners.open("responder", now.listen);
+                    place.insert(listeners.place("responder", now.listen)).open();
                     let handle = server.handle();
                     tokio::pin!(server);
                     let changed = tokio::select! {
@@ -108,7 +111,7 @@ async fn respond(mut settings: watch::Receiver<Option<Settings>>, listeners: Lis
                 }
                 Err(error) => {
                     tell_once(&mut told, &now, &error);
-                    let _note = listeners.closed("responder", now.listen, &error);
+                    place.insert(listeners.place("responder", now.listen)).closed(&error);
                     tokio::select! {
                         changed = settings.changed() => changed,
                         () = sleep(AGAIN) => Ok(()),

@@ -41,7 +41,12 @@ impl Endpoint {
     pub fn collides(self, other: Self) -> bool {
         let (one, other) = (self.0, other.0);
         let all = |address: SocketAddr| address.ip().is_unspecified();
-        let same_address = one.ip() == other.ip() || (one.is_ipv4() == other.is_ipv4() && (all(one) || all(other)));
+        let scope = |address| match address {
+            SocketAddr::V6(address) => address.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
+        let same_address =
+            (one.ip() == other.ip() && scope(one) == scope(other)) || (one.is_ipv4() == other.is_ipv4() && (all(one) || all(other)));
         same_address && one.port() == other.port() && one.port() != 0
     }
 }

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::listeners::Listener;
 use super::{ConfigStatus, SeriesStatus};
 use crate::history::HistoryStatus;
+use crate::listeners::Listener;
 use crate::mesh::agent::standing::AgentStatus;
 use crate::mesh::collector::status::CollectorStatus;
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use actix::Actor;
 use qosd::clock::Clock;
+use qosd::listeners::Listeners;
 use qosd::mesh::collector::server::{Bound, ListenError};
 use qosd::mesh::collector::settings::Listen;
 use qosd::mesh::collector::{Collector, CollectorParts, Settings};
-use qosd::status::Listeners;
 use qosd::web::socket::SocketError;
 use tokio::sync::watch;
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use actix::Actor;
 use qosd::clock::Clock;
+use qosd::listeners::Listeners;
 use qosd::responder::{Responder, ResponderParts, Settings, server};
-use qosd::status::Listeners;
 use qosd::web::line::Patience;
 use tokio::sync::watch;
 

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use qosd::clock::Clock;
 use qosd::history::History;
+use qosd::listeners::Listeners;
 use qosd::measurement::{QOS_METRICS, Series};
 use qosd::page::host::Hosts;
 use qosd::page::{Press, Sight, server};
 use qosd::responder::{Responder, ResponderParts};
+use qosd::status::Board;
 use qosd::status::pairs::Pairs;
 use qosd::status::server::Report;
-use qosd::status::{Board, Listeners};
 use qosd::supervisor::actor::View;
 use qosd::supervisor::child::{Child, Placement};
 use qosd::supervisor::policy::Policy;
@@ -334,9 +335,10 @@ fn who_is_not_ready_says_which_part_does_not_work() {
     });
     let (status, why) = ready();
     assert!(status == 503 && why.starts_with("not working: sick"), "{status} {why}");
-    let deaf = listeners.closed("well", "127.0.0.1:80", "permission denied");
+    let place = listeners.place("well", "127.0.0.1:80");
+    place.closed("permission denied");
     assert!(ready().1.ends_with(", well at 127.0.0.1:80: permission denied\n"), "{}", ready().1);
-    drop(deaf);
+    drop(place);
     assert!(!ready().1.contains("127.0.0.1:80"));
     assert_eq!(serving.get("/healthz").status, 200);
 }

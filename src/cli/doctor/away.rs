@@ -11,11 +11,11 @@ use super::stored::Lost;
 use crate::history::HistoryStatus;
 use crate::influxdb::trial::Trial;
 use crate::influxdb::{Api, Settings};
+use crate::listeners::Listener;
 use crate::mesh;
 use crate::mesh::agent::client::FetchError;
 use crate::settings::plain_key;
 use crate::status::age;
-use crate::status::listeners::Listener;
 
 /// Whether a database takes rows, by what it said to none.
 pub(super) fn output(name: &str, settings: &Settings, tried: &Result<Trial, String>) -> Check {

@@ -13,8 +13,8 @@ use super::server::{Bound, Deadlines, ListenError, Serving, serve};
 use super::settings::{Listen, Settings};
 use super::surface::Surface;
 use crate::clock::Clock;
+use crate::listeners::Listeners;
 use crate::settings::explain;
-use crate::status::Listeners;
 use crate::supervisor::{Check, Provoke};
 
 /// How often it shows that it lives.
@@ -92,25 +92,25 @@ impl Handler<Provoke> for Collector {
 
 /// Serves what the settings say and notes who is silent, until nobody can change the settings any more.
 async fn collect(mut settings: watch::Receiver<Option<Settings>>, surface: Arc<Surface>, listeners: Listeners) {
-    let mut told = None;
+    let (mut told, mut place) = (None, None);
     loop {
         let now = settings.borrow_and_update().clone();
         surface.configure(now.as_ref());
         let changed = match now {
             None => {
-                told = None;
+                (told, place) = (None, None);
                 settings.changed().await.is_ok()
             }
             Some(now) => match start(&now, &surface) {
                 Ok(serving) => {
                     tracing::info!(listen = %now.listen, tls = now.tls.is_some(), probes = now.probes.probes.len(), "collector listens");
                     told = None;
-                    let _note = listeners.open("collector", &now.listen);
+                    place.insert(listeners.place("collector", &now.listen)).open();
                     serve_while_same(serving, &now, &mut settings, &surface).await
                 }
                 Err(error) => {
                     tell_once(&mut told, &now.listen, &error);
-                    let _note = listeners.closed("collector", &now.listen, explain(&error));
+                    place.insert(listeners.place("collector", &now.listen)).closed(explain(&error));
                     wait(&mut settings, &surface).await
                 }
             },

@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use reqwest::{Method, StatusCode, Url};
 use url::Host;
 
+use crate::probe::target::check_labels;
+
 /// The longest URL.
 const LONGEST_URL: usize = 2048;
 
@@ -41,6 +43,7 @@ impl Place {
                 Err(format!("the host is another way to write {address}, write that"))
             }
             Some(Host::Domain(_)) if host.contains('%') => Err("the host contains \"%\"".to_owned()),
+            Some(Host::Domain(_)) if url.port() != Some(0) => check_labels(&host).map(|()| Self { url, host }),
             Some(_) if url.port() == Some(0) => Err("port 0 cannot be connected to".to_owned()),
             Some(_) => Ok(Self { url, host }),
             None => Err("the URL has no host".to_owned()),
@@ -240,6 +243,7 @@ mod tests {
             ("http://h/#c4n4ry", "contains \"#\": a fragment is never sent to a server"),
             ("http://0x7f.1/", "the host is another way to write 127.0.0.1, write that"),
             ("http://2852039166/", "the host is another way to write 169.254.169.254, write that"),
+            ("http://a..b/", "\"a..b\" is no host name: nothing stands between two of its dots, or before the first"),
             ("http://%31%39.example/", "the host contains \"%\""),
             ("http://h:0/", "port 0 cannot be connected to"),
         ];

@@ -3,7 +3,7 @@
 //! Promise: it listens on the configured address alone; each client gets a fresh process, which takes nothing over from the
 //! one before; whoever connects and says nothing does not keep the others out; and runs that a client's test overlapped say so.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -18,10 +18,9 @@ use tokio::time::sleep;
 use super::settings::PORT;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
+use crate::listeners::{Listeners, Place};
 use crate::probe::load::Load;
 use crate::settings::KeyProblem;
-use crate::status::Listeners;
-use crate::status::listeners::Note;
 use crate::supervisor::{Check, Provoke};
 use session::{Ended, serve_one};
 
@@ -170,32 +169,32 @@ async fn serve(settings: Option<&Settings>, parts: &ServerParts) -> Infallible {
     }
 }
 
-/// Tells when the server begins to work or fail, and nothing in between: others can make processes end as often as they like.
+/// Says whether the server works. The log is told when it begins to work or fail, and nothing in between: others can make
+/// processes end as often as they like.
 struct Health<'a> {
     settings: &'a Settings,
-    listeners: &'a Listeners,
+    place: Place,
     works: Cell<Option<bool>>,
-    note: RefCell<Option<Note>>,
 }
 
 impl<'a> Health<'a> {
-    fn new(settings: &'a Settings, listeners: &'a Listeners) -> Self {
-        Self { settings, listeners, works: Cell::new(None), note: RefCell::new(None) }
+    fn new(settings: &'a Settings, listeners: &Listeners) -> Self {
+        Self { settings, place: listeners.place("iperf3_server", settings.place()), works: Cell::new(None) }
     }
 
-    /// A process listens, for the first time or for long enough after a failure.
+    /// A process listens. The log is told so the first time, and when it has done so for long enough after a failure.
     fn listens(&self, lived: Duration) {
         let Settings { listen, port } = self.settings;
+        self.place.open();
         if self.works.get().is_none() || (self.works.get() == Some(false) && lived >= HEALTHY) {
             self.works.set(Some(true));
-            self.note.replace(Some(self.listeners.open("iperf3_server", self.settings.place())));
             tracing::info!(%listen, port, "iperf3 server listens");
         }
     }
 
     fn failed(&self, why: &str) {
         let Settings { listen, port } = self.settings;
-        self.note.replace(Some(self.listeners.closed("iperf3_server", self.settings.place(), why)));
+        self.place.closed(why);
         if self.works.replace(Some(false)) != Some(false) {
             tracing::warn!(%listen, port, why, "iperf3 server does not work, it is tried again");
         }
@@ -205,7 +204,7 @@ impl<'a> Health<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::listeners::Listener;
+    use crate::listeners::Listener;
 
     #[test]
     fn the_defaults_listen_on_this_host_alone() {
@@ -227,11 +226,12 @@ mod tests {
         let health = Health::new(&settings, &listeners);
         health.failed("port in use");
         health.listens(Duration::ZERO);
-        assert_eq!(health.works.get(), Some(false), "not for a moment after a failure");
-        assert_eq!(listeners.all()[0].error.as_deref(), Some("port in use"));
+        assert_eq!(health.works.get(), Some(false), "the log is not told for a moment after a failure");
+        let open = Listener { actor: "iperf3_server".into(), listen: "127.0.0.1:5201".into(), error: None };
+        assert_eq!(listeners.all(), [open], "but so it is");
         health.listens(HEALTHY);
         assert_eq!(health.works.get(), Some(true));
-        let open = Listener { actor: "iperf3_server".into(), listen: "127.0.0.1:5201".into(), error: None };
-        assert_eq!(listeners.all(), [open]);
+        health.failed("port in use");
+        assert_eq!(listeners.all()[0].error.as_deref(), Some("port in use"));
     }
 }

@@ -9,7 +9,7 @@ use super::process;
 use super::test::{DATAGRAM, Direction, Protocol, Test};
 use crate::probe::load::Load;
 use crate::probe::schedule::Phase;
-use crate::probe::target::Target;
+use crate::probe::target::{Target, check_labels};
 use crate::probe::{Cost, Naming, Planned};
 use crate::resolve;
 use crate::settings::units::{self, show_duration, show_rate};
@@ -235,6 +235,7 @@ fn host(text: &str) -> Result<Host, String> {
     }
     let named = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) || !byte.is_ascii());
     let numeric = text.split('.').next_back().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    check_labels(text)?;
     if named && !numeric { Ok(Host::Name(text.to_owned())) } else { Err(format!("{text:?} is neither a host name nor an address")) }
 }
 

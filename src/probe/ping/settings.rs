@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::packet::{self, Family, ICMP_HEADER, IPV4_HEADER, IPV6_HEADER, MIN_PAYLOAD};
 use crate::probe::schedule::Phase;
-use crate::probe::target::Target;
+use crate::probe::target::{Target, check_labels};
 use crate::probe::{Cost, Naming, Planned};
 use crate::resolve;
 use crate::settings::units::{self, show_duration};
@@ -216,6 +216,7 @@ fn hosts(settings: &Settings, target: &Target) -> Result<Vec<(&'static str, Host
     if looks_numeric {
         return Err(format!("{:?} is not an address and cannot be a host name", target.host));
     }
+    check_labels(&target.host)?;
     let name = |wanted| Host::Name(target.host.clone(), wanted);
     let source = settings.source.map(Family::of);
     let hosts = match (choice, source) {
@@ -339,6 +340,7 @@ mod tests {
             ("targets = []", "targets: is missing or empty, expected at least one host or address"),
             ("targets = ['224.0.0.1']", "targets[0]: 224.0.0.1 is a multicast address, allowed are unicast addresses"),
             ("targets = ['a.example', '1.2.3.400']", "targets[1]: \"1.2.3.400\" is not an address and cannot be a host name"),
+            ("targets = ['a..b']", "targets[0]: \"a..b\" is no host name: nothing stands between two of its dots, or before the first"),
             (
                 "targets = ['fe80::1%eth0']",
                 "targets[0]: \"fe80::1%eth0\" is neither a host name nor an address; for a zone use `interface`",

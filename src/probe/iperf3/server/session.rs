@@ -153,7 +153,7 @@ fn sockets(process: u32) -> usize {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::status::Listeners;
+    use crate::listeners::Listeners;
 
     /// (F9)
     #[tokio::test(start_paused = true)]
