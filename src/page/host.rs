@@ -31,7 +31,7 @@ fn plain(name: &str) -> String {
 }
 
 /// The host of an authority, without its port.
-fn host(authority: &str) -> Option<&str> {
+pub(super) fn host(authority: &str) -> Option<&str> {
     let (host, rest) = match authority.strip_prefix('[') {
         Some(inside) => inside.split_once(']')?,
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),

@@ -16,7 +16,7 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use tokio::sync::watch;
 
-use super::host::Hosts;
+use super::host::{self, Hosts};
 use super::press::Press;
 use super::route::{self, NoRoute, Route};
 use super::{Answer, wire};
@@ -140,9 +140,13 @@ fn closing(mut refusal: HttpResponse) -> HttpResponse {
 
 /// The answer to whoever calls us what we are not known to be.
 fn misdirected(stranger: &str) -> HttpResponse {
-    let stranger: String = stranger.chars().take(100).collect();
-    let why =
-        format!("this page does not know the name {stranger:?}; if it is its own, add it to hosts in the section [web] of qosd's config");
+    let name: String = host::host(stranger).unwrap_or(stranger).chars().take(100).collect();
+    let why = match name.as_str() {
+        "" => "the request does not say by which name it calls this page".to_owned(),
+        name => {
+            format!("this page does not know the name {name:?}; if it is its own, add it to hosts in the section [web] of qosd's config")
+        }
+    };
     closing(wire::response(Answer::refused(StatusCode::MISDIRECTED_REQUEST.as_u16(), &why), false))
 }
 

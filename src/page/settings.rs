@@ -34,7 +34,10 @@ impl Settings {
             let expected = "expected a name without scheme and port such as \"qos.example.org\"";
             KeyProblem::new(format!("hosts[{index}]"), format!("is the text {name:?}, {expected}"))
         });
-        empty.into_iter().chain(names).collect()
+        let nowhere = self.listen.iter().enumerate().filter(|(_, place)| place.0.port() == 0).map(|(index, _)| {
+            KeyProblem::new(format!("listen[{index}]"), "has the port 0, with which nobody would find it, allowed is 1 to 65535")
+        });
+        empty.into_iter().chain(nowhere).chain(names).collect()
     }
 }
 
@@ -59,6 +62,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         let table = [
             ("listen = []", "listen: is empty, expected an address and port; without [web] the page is on the state socket alone"),
+            ("listen = ['[::1]:0']", "listen[0]: has the port 0, with which nobody would find it, allowed is 1 to 65535"),
             (
                 "hosts = ['qos.example.org', 'http://x']",
                 "hosts[1]: is the text \"http://x\", expected a name without scheme and port such as \"qos.example.org\"",

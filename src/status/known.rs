@@ -162,6 +162,9 @@ impl Known {
     pub(super) fn observe(&mut self, row: &Row, layouts: &mut Layouts) {
         let last = Last::of(row, layouts);
         self.recent.push(last.outcome, &row.fields);
+        if self.is_overtaken(row.time) {
+            return self.observe_late(last);
+        }
         match last.outcome {
             Some(Outcome::Ok | Outcome::Partial) => (self.good, self.failing) = (Some(row.time), None),
             // A slot that was not run says nothing of the target.
@@ -170,6 +173,31 @@ impl Known {
         }
         self.run = if last.is_run() { None } else { self.ran().cloned() };
         self.last = Some(last);
+    }
+
+    /// Whether a later slot has its row already, as one that was skipped while a run before it had not ended. Times that are
+    /// earlier still are of a clock that was set back.
+    fn is_overtaken(&self, time: Timestamp) -> bool {
+        let longest = self.pace.map_or(Duration::ZERO, |pace| pace.longest);
+        self.last.as_ref().is_some_and(|last| time < last.time && last.time.since(time) <= longest)
+    }
+
+    /// A run ended after the row of a later slot was made.
+    fn observe_late(&mut self, row: Last) {
+        match row.outcome {
+            Some(Outcome::Ok | Outcome::Partial) => {
+                self.good = self.good.max(Some(row.time));
+                self.failing = self.failing.filter(|since| *since > row.time);
+            }
+            None | Some(Outcome::Skipped) => return,
+            Some(_) if self.good.is_none_or(|good| good < row.time) => {
+                self.failing = Some(self.failing.map_or(row.time, |since| since.min(row.time)));
+            }
+            Some(_) => {}
+        }
+        if self.ran().is_none_or(|ran| ran.time < row.time) {
+            self.run = Some(row);
+        }
     }
 
     /// Puts what was before in front of it. What is newer wins.
@@ -268,6 +296,23 @@ mod tests {
         let known = known(&rows);
         assert_eq!((known.good(), known.failing_since()), (Some(at(1)), Some(at(2))));
         assert_eq!(known.value(), None, "what the last run does not have is not shown as its value");
+    }
+
+    #[test]
+    fn a_run_that_ends_after_a_later_slot_was_skipped_is_not_the_last_row_and_counts_all_the_same() {
+        let pace = Pace { interval: Duration::from_secs(10), longest: Duration::from_secs(30) };
+        let mut known = Known::new(Some(pace));
+        let mut seen = |row: Row| {
+            known.observe(&row, &mut Layouts::default());
+            (known.last().map(|last| last.time), known.ran().map(|ran| ran.time), known.failing_since(), known.good())
+        };
+        assert_eq!(seen(ok("a", 10, 1.0)), (Some(at(10)), Some(at(10)), None, Some(at(10))));
+        assert_eq!(seen(failed("a", 40, Outcome::Skipped)), (Some(at(40)), Some(at(10)), None, Some(at(10))));
+        assert_eq!(seen(failed("a", 20, Outcome::Timeout)), (Some(at(40)), Some(at(20)), Some(at(20)), Some(at(10))));
+        assert_eq!(seen(ok("a", 30, 1.0)), (Some(at(40)), Some(at(30)), None, Some(at(30))));
+        assert_eq!(seen(failed("a", 25, Outcome::Timeout)), (Some(at(40)), Some(at(30)), None, Some(at(30))));
+        // A clock that was set back: what came last holds.
+        assert_eq!(seen(ok("a", 5, 1.0)), (Some(at(5)), Some(at(5)), None, Some(at(5))));
     }
 
     #[test]
