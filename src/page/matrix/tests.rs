@@ -111,6 +111,8 @@ fn whoever_is_not_listed_any_more_is_shown_while_it_is_heard() {
     assert_eq!(rows, [("a", vec!["self", "never"]), ("b", vec!["never", "self"]), ("gone", vec!["ok", "unlisted"])]);
     let later = table(&mesh(&["a", "b"]), &pairs, LOSS, NOW.plus(Duration::from_hours(1)));
     assert_eq!(later.rows.len(), 2);
+    let silent = [named("gone", "a", Outcome::PeerAbsent, None, None), named("a", "gone", Outcome::PeerAbsent, None, None)];
+    assert_eq!(table(&mesh(&["a", "b"]), &silent, LOSS, NOW).rows.len(), 2, "nobody expects anything of it");
     assert_eq!(table(&mesh(&["a"]), &[], View { proto: Proto::V6, ..LOSS }, NOW).targets, Vec::<String>::new());
 }
 

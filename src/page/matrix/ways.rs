@@ -6,6 +6,7 @@ use super::cell::Cell;
 use super::listed::Listed;
 use crate::clock::Timestamp;
 use crate::mesh::list::Proto;
+use crate::probe::Outcome;
 use crate::status::pairs::{Named, Pair};
 
 /// The ways by one protocol.
@@ -30,7 +31,8 @@ impl<'a> Ways<'a> {
         let mut ways = Self { sources, targets, listed, proto, now, known };
         if listed.whole {
             // Whoever is not listed any more is shown for as long as there is something of it that is new.
-            for named in of_proto() {
+            // That nothing came of it is nothing new.
+            for named in of_proto().filter(|named| named.pair.outcome != Outcome::PeerAbsent) {
                 if matches!(Cell::seen(named.pair, listed.interval, now), Cell::Seen { stale: false, .. }) {
                     ways.sources.insert(&named.source);
                     ways.targets.insert(&named.target);
