@@ -28,6 +28,7 @@ mod tests;
 mod ways;
 
 pub(super) use document::document;
+pub(super) use listed::{Member, member};
 
 /// Which figure is shown: `?show=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -92,7 +92,8 @@ impl Subject {
         }
     }
 
-    fn is_mesh(&self) -> bool {
+    /// Whether its series are pairs of a mesh.
+    pub(super) fn is_mesh(&self) -> bool {
         self.kind == KIND && self.probe == PROBE
     }
 
