@@ -3,7 +3,7 @@
 use askama::Template;
 
 use super::shown::{Shown, shown};
-use super::subject::keep_addressed;
+use super::subject::{NoSeries, keep_addressed};
 use super::time::{RANGES, span};
 use super::{Answer, Asked, Sight, Subject, refusal, words};
 use crate::clock::Timestamp;
@@ -66,12 +66,9 @@ pub async fn page(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
         Ok(span) => span,
         Err(why) => return refusal::page(400, "Not a range of time", &why),
     };
-    let (found, trouble) = match subject.series(sight, asked).await {
-        Err(super::subject::NoSeries::Away(error)) => (subject.scheduled(sight, asked), Some(shown(&error.to_string()))),
-        found => (found, None),
-    };
-    let mut series = match found {
-        Ok(series) => series,
+    let (mut series, trouble) = match subject.known(sight, asked).await {
+        Ok((series, trouble)) => (series, trouble.map(|error| shown(&error.to_string()))),
+        Err(why @ NoSeries::Away(_)) => return refusal::page(why.status(), "Not known now", &why.to_string()),
         Err(why) => return refusal::page(why.status(), "Not a target", &why.to_string()),
     };
     keep_addressed(&mut series, asked);
