@@ -1,7 +1,8 @@
 //! `/api/v1/mesh`: the matrix for programs, pair by pair, each way on its own.
 //!
 //! An answer has at most [`PER_PAGE`] pairs, which is less than 1 MiB, and says which page goes on. Pairs come in the order of
-//! their names, so who reads page after page misses none. But for the look at what is known it is pure.
+//! their names, and a page is a place in that order at this moment: when hosts come or go between two calls, the others move, and
+//! who reads page after page may miss a pair or see it twice. But for the look at what is known it is pure.
 
 use std::collections::BTreeSet;
 
