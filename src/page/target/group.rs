@@ -78,14 +78,7 @@ impl Group {
         query: &Query,
         now: Timestamp,
     ) -> Self {
-        let (health, why) = match (known, elsewhere) {
-            (Some(known), _) => {
-                let health = Health::of(known, now);
-                (health, words::why(health, known))
-            }
-            (None, Some(elsewhere)) => (elsewhere.health(now), elsewhere.why(now)),
-            (None, None) => (Health::Disabled, Shown::default()),
-        };
+        let (health, why) = state(known, elsewhere, now);
         let last = known.map_or_else(|| elsewhere.map(Elsewhere::time), |known| known.last().map(|last| last.time));
         let ran = known.and_then(Known::ran);
         let mark = if number == 0 { String::new() } else { format!("-{}", number + 1) };
@@ -109,6 +102,18 @@ impl Group {
             ran: ran.map(|ran| words::time(ran.time)),
             values: ran.map(values).unwrap_or_default(),
         }
+    }
+}
+
+/// How it is, and what there is to be said of that.
+fn state(known: Option<&Known>, elsewhere: Option<&Elsewhere>, now: Timestamp) -> (Health, Shown) {
+    match (known, elsewhere) {
+        (Some(known), _) => {
+            let health = Health::of(known, now);
+            (health, words::why(health, known))
+        }
+        (None, Some(elsewhere)) => (elsewhere.health(now), elsewhere.why(now)),
+        (None, None) => (Health::Disabled, Shown::default()),
     }
 }
 
