@@ -14,7 +14,7 @@ use super::refusal::rendered;
 use super::{Answer, Asked, Sight, words};
 use crate::clock::Timestamp;
 use crate::mesh::list::Proto;
-use crate::status::pairs::{MOST, Named};
+use crate::status::pairs::{MOST, MOST_NAMES, Named};
 use crate::status::report::Report;
 use listed::{Listed, listed};
 use table::{Table, View, sentences, spoken, table};
@@ -28,6 +28,7 @@ mod tests;
 mod ways;
 
 pub(super) use document::document;
+pub(super) use listed::{Member, member};
 
 /// Which figure is shown: `?show=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub fn page(sight: &Sight, asked: &Asked) -> Answer {
     page.notices = serde_json::from_value::<Report>(report).map(|report| notices(&report)).unwrap_or_default();
     let unplaced = sight.pairs.unplaced();
     if unplaced > 0 {
-        let _ = write!(page.words, " {unplaced} results of pairs beyond {MOST} are not shown.");
+        let _ = write!(page.words, " {unplaced} results of pairs beyond {MOST}, or of names beyond {MOST_NAMES}, are not shown.");
     }
     rendered(page.render())
 }

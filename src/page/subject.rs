@@ -64,9 +64,25 @@ impl Subject {
         Ok(chosen)
     }
 
-    /// Those of them that are scheduled: known also while the disk does not have the others.
-    pub fn scheduled(&self, sight: &Sight, asked: &Asked) -> Result<Vec<Series>, NoSeries> {
-        self.chosen(sight.board.scheduled(), asked)
+    /// The same; while the disk does not say which there were, those that are scheduled, and why there are no others.
+    pub async fn known(&self, sight: &Sight, asked: &Asked) -> Result<(Vec<Series>, Option<HistoryError>), NoSeries> {
+        match self.series(sight, asked).await {
+            Err(NoSeries::Away(error)) => self.without_disk(sight.board.scheduled(), asked, error),
+            found => Ok((found?, None)),
+        }
+    }
+
+    /// What is not scheduled may be on the disk all the same: nobody can say that it is not there.
+    fn without_disk(
+        &self,
+        scheduled: Vec<Series>,
+        asked: &Asked,
+        error: HistoryError,
+    ) -> Result<(Vec<Series>, Option<HistoryError>), NoSeries> {
+        match self.chosen(scheduled, asked) {
+            Ok(chosen) => Ok((chosen, Some(error))),
+            Err(_) => Err(NoSeries::Away(error)),
+        }
     }
 
     fn chosen(&self, mut all: Vec<Series>, asked: &Asked) -> Result<Vec<Series>, NoSeries> {
@@ -92,7 +108,8 @@ impl Subject {
         }
     }
 
-    fn is_mesh(&self) -> bool {
+    /// Whether its series are pairs of a mesh.
+    pub(super) fn is_mesh(&self) -> bool {
         self.kind == KIND && self.probe == PROBE
     }
 
@@ -238,6 +255,24 @@ mod tests {
             (why.status(), why.to_string().as_str()),
             (404, "nothing is known of ping/core/z: neither the config nor the journal has it")
         );
+    }
+
+    #[test]
+    fn while_the_disk_does_not_say_what_there_was_nothing_is_called_unknown() {
+        let subject = Subject { kind: "ping".into(), probe: "core".into(), target: "b".into() };
+        let of = |target| Series::new(QOS_METRICS, [("kind", "ping"), ("probe", "core"), ("target", target), ("family", "ipv4")]);
+        let found = |target, query: &[(&str, &str)]| {
+            let error = HistoryError::Failing("no disk".to_owned());
+            subject
+                .without_disk(vec![of(target)], &asked(query), error)
+                .map(|(found, why)| (found, why.map(|why| why.to_string())))
+                .map_err(|why| (why.status(), why.to_string()))
+        };
+        let sentence = "the history cannot be read: no disk".to_owned();
+        let away = (503, sentence.clone());
+        assert_eq!(found("z", &[]), Err(away.clone()));
+        assert_eq!(found("b", &[("family", "ipv6")]), Err(away));
+        assert_eq!(found("b", &[]), Ok((vec![of("b")], Some(sentence))));
     }
 
     #[test]

@@ -3,19 +3,18 @@
 use askama::Template;
 
 use super::shown::{Shown, shown};
-use super::subject::keep_addressed;
+use super::subject::{NoSeries, keep_addressed};
 use super::time::{RANGES, span};
 use super::{Answer, Asked, Sight, Subject, refusal, words};
 use crate::clock::Timestamp;
 use crate::history::range::{Range, Span};
 use crate::measurement::Series;
-use crate::mesh::agent::plan::{KIND, PROBE};
-use crate::mesh::list::Proto;
-use crate::status::pairs::Pair;
+use elsewhere::Elsewhere;
 use events::Happened;
 use group::Group;
 use query::Query;
 
+mod elsewhere;
 mod events;
 mod group;
 mod query;
@@ -67,12 +66,9 @@ pub async fn page(sight: &Sight, subject: &Subject, asked: &Asked) -> Answer {
         Ok(span) => span,
         Err(why) => return refusal::page(400, "Not a range of time", &why),
     };
-    let (found, trouble) = match subject.series(sight, asked).await {
-        Err(super::subject::NoSeries::Away(error)) => (subject.scheduled(sight, asked), Some(shown(&error.to_string()))),
-        found => (found, None),
-    };
-    let mut series = match found {
-        Ok(series) => series,
+    let (mut series, trouble) = match subject.known(sight, asked).await {
+        Ok((series, trouble)) => (series, trouble.map(|error| shown(&error.to_string()))),
+        Err(why @ NoSeries::Away(_)) => return refusal::page(why.status(), "Not known now", &why.to_string()),
         Err(why) => return refusal::page(why.status(), "Not a target", &why.to_string()),
     };
     keep_addressed(&mut series, asked);
@@ -110,21 +106,15 @@ struct View<'a> {
     trouble: Option<Shown>,
 }
 
-/// The last result of a series of another host in a mesh.
-fn pair(sight: &Sight, series: &Series) -> Option<Pair> {
-    let tag = |key| series.tag(key);
-    let of_a_mesh = tag("kind") == Some(KIND) && tag("probe") == Some(PROBE);
-    let proto = tag("family").and_then(Proto::of_family);
-    of_a_mesh.then(|| sight.pairs.of(tag("source")?, tag("target")?, proto)).flatten()
-}
-
 impl View<'_> {
     fn page(&self, sight: &Sight) -> Page {
         let query = Query::of(self.asked);
         let alone = self.series.len() == 1;
+        let member = if self.subject.is_mesh() { super::matrix::member(&(sight.report)()) } else { None };
         let groups = self.seen.iter().enumerate().map(|(number, (series, range))| {
             let known = sight.board.of(series);
-            Group::new(number, series, (known.as_deref(), pair(sight, series)), range.as_ref(), &query, self.now)
+            let elsewhere = member.as_ref().and_then(|member| Elsewhere::of(&sight.pairs, member, series));
+            Group::new(number, series, (known.as_deref(), elsewhere.as_ref()), range.as_ref(), &query, self.now)
         });
         let series = |series: &Series| Choice { word: shown(&group::label(series)), link: query.of_series(series), is_chosen: alone };
         let range = |name: &str| Choice { word: shown(name), link: query.range(name), is_chosen: query.is_range(name) };

@@ -135,7 +135,7 @@ pub struct SeriesStatus {
     pub time: Option<String>,
     /// How old that is.
     pub age_s: Option<f64>,
-    /// How its last run ended.
+    /// How its last row says that its run ended: `skipped` if there was none.
     pub result: Option<String>,
     /// What happened, if it is not ok.
     pub error: Option<String>,

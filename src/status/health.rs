@@ -12,7 +12,7 @@ use crate::probe::Outcome;
 pub enum Health {
     /// The last run did not get through.
     Failing,
-    /// No row came when one was due.
+    /// No row came when one was due; of another host in a mesh, no result.
     Stale,
     /// The last run got through in part, or by an address that the name no longer has.
     Degraded,
@@ -52,9 +52,12 @@ impl Health {
         }
     }
 
-    /// How a series is that another host measures, and that is known here as a pair of a mesh.
-    pub fn of_pair(pair: &Pair) -> Self {
+    /// How a series is that another host measures, and that is known here as a pair of a mesh with rounds of that interval.
+    pub fn of_pair(pair: &Pair, interval: Option<Duration>, now: Timestamp) -> Self {
         match pair.outcome {
+            // Whoever measures is silent: of the target that says nothing.
+            Outcome::PeerAbsent => Self::Stale,
+            _ if pair.is_old(interval, now) => Self::Stale,
             Outcome::Ok => Self::Ok,
             Outcome::Partial => Self::Degraded,
             Outcome::Skipped => Self::Skipped,
@@ -135,6 +138,25 @@ mod tests {
         assert_eq!(health(Some(&row), 123), Health::Failing);
         assert_eq!(health(Some(&row), 124), Health::Stale);
         assert_eq!(health(Some(&row), 50), Health::Failing, "a clock that went back");
+    }
+
+    #[test]
+    fn a_pair_is_as_its_last_result_until_three_rounds_have_passed_and_absence_is_no_loss() {
+        let health = |outcome, now| {
+            let pair = Pair { time: at(100), outcome, loss_pct: None, rtt_ms: None, heard: None };
+            Health::of_pair(&pair, Some(Duration::from_secs(10)), at(now))
+        };
+        for (outcome, new) in [
+            (Outcome::Ok, Health::Ok),
+            (Outcome::Partial, Health::Degraded),
+            (Outcome::Skipped, Health::Skipped),
+            (Outcome::Timeout, Health::Failing),
+            (Outcome::LocalError, Health::Failing),
+            (Outcome::PeerAbsent, Health::Stale),
+        ] {
+            assert_eq!((health(outcome, 130), health(outcome, 131)), (new, Health::Stale), "{outcome:?}");
+        }
+        assert_eq!(health(Outcome::Ok, 80), Health::Stale, "a time that has not come yet");
     }
 
     #[test]

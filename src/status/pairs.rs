@@ -20,6 +20,10 @@ pub const MOST: usize = 300 * 300 * 2;
 pub const MOST_NAMES: usize = 2000;
 /// Pairs that were not heard of for so long make place.
 const FORGOTTEN: Duration = Duration::from_hours(24);
+/// After so many rounds without a result the last one is old.
+const ROUNDS: u32 = 3;
+/// How long a round is taken for where nobody tells it.
+const ROUND: Duration = Duration::from_mins(20);
 /// No more often than this place is looked for.
 const LOOK: Duration = Duration::from_mins(1);
 
@@ -40,6 +44,15 @@ pub struct Pair {
     pub rtt_ms: Option<f32>,
     /// When the last one came that was not absent, if it is known.
     pub heard: Option<Timestamp>,
+}
+
+impl Pair {
+    /// Whether it is too old to say how it is now. `interval` is that from round to round.
+    pub fn is_old(&self, interval: Option<Duration>, now: Timestamp) -> bool {
+        let round = interval.unwrap_or(ROUND);
+        // A time that has not come yet is of a clock that was wrong: nobody knows how old it is.
+        now.since(self.time) > round.saturating_mul(ROUNDS) || self.time.since(now) > round
+    }
 }
 
 /// A pair with its names.

@@ -106,9 +106,17 @@ fn each_alert_comes_when_it_has_to_and_not_when_it_has_not() {
     for alert in alerts {
         assert!(tests.contains(&format!("alertname: {alert}\n        exp_alerts:\n")), "nothing tests that {alert} comes");
     }
-    // The tests of the rules do find what is wrong with them: an alert on skipped slots, or one that never comes.
+    // The tests of the rules do find what is wrong with them: an alert on skipped slots, or on nothing, or one that never comes.
     assert!(tested(|rules| rules).0);
-    for (right, wrong) in [("qosd_result_code <= 10)", "qosd_result_code <= 17)"), ("> 0.05 or", "> 0.5 or"), ("[1h] offset 1d", "[1h]")] {
+    for (right, wrong) in [
+        ("<= 12 != 11)[15m:15s]", "<= 17)[15m:15s]"),
+        ("<= 12 != 11)[3h:1m]", "<= 12)[3h:1m]"),
+        ("[15m:15s]", "[1m:15s]"),
+        ("[3h:1m]", "[15m:1m]"),
+        ("and qosd_result_code\n", "\n"),
+        ("> 0.05 or", "> 0.5 or"),
+        ("[1h] offset 1d", "[1h]"),
+    ] {
         assert!(rules.contains(right) && !tested(|rules| rules.replacen(right, wrong, 1)).0, "{right}");
     }
 }

@@ -7,9 +7,6 @@ use crate::clock::Timestamp;
 use crate::probe::Outcome;
 use crate::status::pairs::Pair;
 
-/// After so many rounds without a result the last one is old.
-const ROUNDS: u32 = 3;
-
 /// A pair, from its source's side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Cell {
@@ -31,10 +28,7 @@ pub(super) enum Cell {
 impl Cell {
     /// A pair of which there is a result.
     pub(super) fn seen(pair: Pair, interval: Option<Duration>, now: Timestamp) -> Self {
-        let round = interval.unwrap_or(Duration::from_mins(20));
-        // A time that has not come yet is of a clock that was wrong: nobody knows how old it is.
-        let stale = now.since(pair.time) > round.saturating_mul(ROUNDS) || pair.time.since(now) > round;
-        Self::Seen { pair, stale }
+        Self::Seen { pair, stale: pair.is_old(interval, now) }
     }
 
     /// The figure that is shown, if there is one that holds now.

@@ -1,7 +1,8 @@
 //! `/api/v1/mesh`: the matrix for programs, pair by pair, each way on its own.
 //!
 //! An answer has at most [`PER_PAGE`] pairs, which is less than 1 MiB, and says which page goes on. Pairs come in the order of
-//! their names, so who reads page after page misses none. But for the look at what is known it is pure.
+//! their names, and a page is a place in that order at this moment: when hosts come or go between two calls, the others move, and
+//! who reads page after page may miss a pair or see it twice. But for the look at what is known it is pure.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,7 @@ use crate::mesh::list::Proto;
 use crate::page::api::json;
 use crate::page::shown::shown;
 use crate::page::{Answer, Asked, Sight};
+use crate::probe::Outcome;
 
 /// The most pairs of one answer.
 const PER_PAGE: usize = 1_000;
@@ -138,11 +140,18 @@ impl Way {
 
 /// The words of the matrix, with one for all figures of loss.
 fn state(cell: Cell) -> &'static str {
-    match cell.class() {
-        "low" | "mid" | "high" => "lossy",
-        "stale" => "old",
-        "unlisted" => "not_listed",
-        other => other,
+    match cell {
+        Cell::Itself => "self",
+        Cell::Unlisted => "not_listed",
+        Cell::Never => "never",
+        Cell::Seen { stale: true, .. } => "old",
+        Cell::Seen { pair, .. } => match (pair.outcome, pair.loss_pct) {
+            (Outcome::PeerAbsent, _) => "absent",
+            (_, Some(loss)) if loss <= 0.0 => "ok",
+            (_, Some(_)) => "lossy",
+            (Outcome::Ok, None) => "ok",
+            (_, None) => "failed",
+        },
     }
 }
 
@@ -155,7 +164,6 @@ mod tests {
     use super::*;
     use crate::mesh::collector::status::Counts;
     use crate::page::testing::{asked, report, sight};
-    use crate::probe::Outcome;
     use crate::status::Board;
     use crate::status::pairs::{Named, Pair};
 
@@ -217,6 +225,25 @@ mod tests {
         let [status, other] = [("family", "x"), ("host", "c\u{202e}")].map(|one| document(&collector, &asked(&[one])));
         assert_eq!((status.status, other.status), (400, 404));
         assert_eq!(other.body, "host is \"c⟨U+202E⟩\", and nobody in this mesh is called so\n");
+    }
+
+    #[test]
+    fn a_word_for_programs_does_not_depend_on_how_the_cell_looks() {
+        let seen = |outcome, loss, age| Cell::seen(named("a", "b", outcome, loss, age).pair, Some(Duration::from_mins(1)), NOW);
+        for (cell, word) in [
+            (seen(Outcome::Ok, Some(0.0), 180), "ok"),
+            (seen(Outcome::Ok, Some(0.0), 181), "old"),
+            (seen(Outcome::Ok, None, 5), "ok"),
+            (seen(Outcome::Partial, Some(4.0), 5), "lossy"),
+            (seen(Outcome::Partial, Some(20.0), 5), "lossy"),
+            (seen(Outcome::Timeout, Some(100.0), 5), "lossy"),
+            (seen(Outcome::PeerAbsent, None, 5), "absent"),
+            (seen(Outcome::ToolError, None, 5), "failed"),
+            (Cell::Never, "never"),
+            (Cell::Unlisted, "not_listed"),
+        ] {
+            assert_eq!(state(cell), word, "{cell:?}");
+        }
     }
 
     #[test]

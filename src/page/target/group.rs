@@ -1,5 +1,6 @@
 //! One series of a target: how it is, its charts, its last values. Pure.
 
+use super::elsewhere::Elsewhere;
 use super::query::Query;
 use crate::clock::Timestamp;
 use crate::history::range::Range;
@@ -9,7 +10,6 @@ use crate::page::shown::{Shown, shown};
 use crate::page::{link, words};
 use crate::status::health::Health;
 use crate::status::known::{Known, Last};
-use crate::status::pairs::Pair;
 
 /// A series, as it is shown.
 pub(super) struct Group {
@@ -69,18 +69,17 @@ pub(super) fn label(series: &Series) -> String {
 
 impl Group {
     /// `number` says which it is in the page, from 0 on. Of a series of this host there is what is known, of one of another
-    /// host in a mesh its pair.
+    /// host in a mesh what came of it last.
     pub(super) fn new(
         number: usize,
         series: &Series,
-        (known, pair): (Option<&Known>, Option<Pair>),
+        (known, elsewhere): (Option<&Known>, Option<&Elsewhere>),
         range: Result<&Range, &Shown>,
         query: &Query,
         now: Timestamp,
     ) -> Self {
-        let elsewhere = pair.as_ref().map_or(Health::Disabled, Health::of_pair);
-        let health = known.map_or(elsewhere, |known| Health::of(known, now));
-        let last = known.and_then(Known::last).map(|last| last.time).or(pair.map(|pair| pair.time));
+        let (health, why) = state(known, elsewhere, now);
+        let last = known.map_or_else(|| elsewhere.map(Elsewhere::time), |known| known.last().map(|last| last.time));
         let ran = known.and_then(Known::ran);
         let mark = if number == 0 { String::new() } else { format!("-{}", number + 1) };
         let moment = |time: Timestamp| (words::time(time), words::ago(time, now));
@@ -90,7 +89,7 @@ impl Group {
             tags: link::own_tags(series).map(|(key, value)| (shown(key), shown(value))).collect(),
             state: health.name(),
             word: health.word(),
-            why: known.map(|known| words::why(health, known)).unwrap_or_default(),
+            why,
             last: last.map(moment),
             address: ran.and_then(Last::address).map(shown),
             interval: known.and_then(Known::pace).map(|pace| humantime::format_duration(pace.interval).to_string()),
@@ -103,6 +102,18 @@ impl Group {
             ran: ran.map(|ran| words::time(ran.time)),
             values: ran.map(values).unwrap_or_default(),
         }
+    }
+}
+
+/// How it is, and what there is to be said of that.
+fn state(known: Option<&Known>, elsewhere: Option<&Elsewhere>, now: Timestamp) -> (Health, Shown) {
+    match (known, elsewhere) {
+        (Some(known), _) => {
+            let health = Health::of(known, now);
+            (health, words::why(health, known))
+        }
+        (None, Some(elsewhere)) => (elsewhere.health(now), elsewhere.why(now)),
+        (None, None) => (Health::Disabled, Shown::default()),
     }
 }
 

@@ -7,8 +7,9 @@ use askama::Template;
 use super::{Span, View, page, seen};
 use crate::history::range::{Lacking, Range};
 use crate::measurement::{Row, Value};
+use crate::mesh::collector::status::Counts;
 use crate::page::shown::shown;
-use crate::page::testing::{HOSTILE, asked, sight, sound};
+use crate::page::testing::{HOSTILE, asked, report, sight, sound};
 use crate::page::{Subject, chart};
 use crate::probe::{Finding, Naming, Outcome};
 use crate::status::Board;
@@ -115,22 +116,45 @@ async fn a_slot_that_was_not_run_hides_neither_the_last_values_nor_that_they_are
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_pair_that_another_host_of_the_mesh_measures_is_as_its_last_result() {
-    let sight = sight(&Board::default(), "collector");
+/// What the page of a collector, called so, shows at second 1000 of the pair p1 to p2, of which it has this result.
+async fn pair_on(collector: &str, second: i64, outcome: Outcome) -> String {
+    let mut sight = sight(&Board::default(), collector);
+    let mut report = report(collector);
+    report["collector"] = serde_json::json!({
+        "probes": 2, "interval_s": 10.0, "expected": 2, "absent_now": 0, "counts": Counts::default(), "sources": [],
+    });
+    sight.report = std::sync::Arc::new(move || report.clone());
     let naming = Naming { agent: "p1".into(), kind: "ping", probe: "mesh".into() };
     let pair = naming.series("p2", "ipv4", &BTreeMap::default());
-    let row = Row { series: pair.clone(), ..failed("p2", 990, Outcome::Timeout) };
-    sight.pairs.observe(&row, None);
+    sight.pairs.observe(&Row { series: pair.clone(), ..failed("p2", second, outcome) }, None);
     let subject = Subject { kind: "ping".into(), probe: "mesh".into(), target: "p2".into() };
     let span = Span { from: at(0), to: at(1_000) };
     let all = [pair];
     let seen = seen(&sight, &all, span, Some(shown("no disk"))).await;
     let view = View { subject: &subject, asked: &asked(&[]), now: at(1_000), span, series: &all, seen: &seen, trouble: None };
-    let body = view.page(&sight).render().unwrap();
-    assert!(body.contains(r#"<span class="state failing">failing</span>"#), "{body}");
+    view.page(&sight).render().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_that_another_host_of_the_mesh_measures_is_as_its_last_result_while_that_is_not_old() {
+    let body = pair_on("c", 990, Outcome::Timeout).await;
+    assert!(body.contains(r#"<span class="state failing">failing</span> <span class="why">timeout</span>"#), "{body}");
     assert!(body.contains(r#"<dt>Last row</dt><dd><time datetime="1970-01-01T00:16:30Z">"#), "{body}");
     assert!(body.contains("Only those of series are kept that this host measures now"), "{body}");
+    assert!(pair_on("c", 970, Outcome::Ok).await.contains(r#"<span class="state ok">ok</span></p>"#));
+    let old = r#"<span class="state stale">stale</span> <span class="why">no result came lately; the last was ok</span>"#;
+    assert!(pair_on("c", 969, Outcome::Ok).await.contains(old));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_silent_is_told_from_packets_that_were_lost() {
+    let absent = r#"<span class="state stale">stale</span> <span class="why">absent: the source sent no result in time</span>"#;
+    assert!(pair_on("c", 990, Outcome::PeerAbsent).await.contains(absent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_this_host_itself_measures_no_more_is_not_scheduled_although_its_pair_is_not_forgotten() {
+    assert!(pair_on("p1", 990, Outcome::Ok).await.contains(r#"<span class="state disabled">not scheduled</span></p>"#));
 }
 
 #[tokio::test(start_paused = true)]
