@@ -80,8 +80,16 @@ impl Roller {
         loop {
             let wait = self.turn();
             if self.shared.stopped_within(wait) {
-                return;
+                return self.close();
             }
+        }
+    }
+
+    /// Leaves everything in the main file, so that whoever looks at it finds it closed.
+    fn close(self) {
+        // The file is as whole without that, and the next start goes on with it.
+        if let Some(error) = self.store.and_then(|store| store.close().err()) {
+            tracing::debug!(error = explain(&error), "the history is not closed");
         }
     }
 
