@@ -79,8 +79,11 @@ pub struct HistoryStatus {
     /// When rows were last put into it, by this process.
     #[serde(default)]
     pub added: Option<String>,
-    /// Why nothing is added, or too little can be kept, while it is so.
+    /// Why nothing is added, while it is so.
     pub failing: Option<String>,
+    /// Why only the newest can be kept, while it is so: rows are added all the same.
+    #[serde(default)]
+    pub short: Option<String>,
 }
 
 impl HistoryStatus {

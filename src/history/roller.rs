@@ -101,8 +101,8 @@ impl Roller {
                 if self.failing.take().is_some() {
                     tracing::info!("the history is kept again");
                 }
-                let failing = self.short.then(|| SHORT.to_owned());
-                self.shared.change(|status| status.failing = failing);
+                let short = self.short.then(|| SHORT.to_owned());
+                self.shared.change(|status| (status.failing, status.short) = (None, short));
                 if more { self.clock.mono().saturating_sub(begun).min(PAUSE) } else { LOOK }
             }
             Err(error) => self.failed(&error),

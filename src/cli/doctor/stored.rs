@@ -49,6 +49,11 @@ pub(super) fn history(history: &History) -> Check {
             format!("{found}, is not kept: {why}"),
             "do what the reason says; it goes on by itself, and nothing is lost",
         ),
+        Told::Service(HistoryStatus { short: Some(why), .. }) => Check::warn(
+            HISTORY,
+            format!("{found}, of which the newest alone is kept: {why}"),
+            "set a larger journal.max_size, or measure fewer series",
+        ),
         Told::Service(status) => with_room(history, &format!("{found}, {}: {}", behind(status.behind), status.lag())),
         Told::File(AtRest::Behind(rows)) => with_room(history, &format!("{found}, opens, {}", behind(*rows))),
         Told::File(AtRest::Anew(why)) => Check::warn(
@@ -153,6 +158,9 @@ mod tests {
     fn a_history_that_is_not_kept_or_does_not_open_is_warned_of() {
         let failing = history(&of(service(9, Some("only 9 bytes are free"))));
         assert!(failing.state() == State::Warn && failing.found().ends_with("is not kept: only 9 bytes are free"), "{failing:?}");
+        let short = history(&of(Told::Service(HistoryStatus { short: Some("it is too small".to_owned()), ..HistoryStatus::default() })));
+        assert!(short.state() == State::Warn && short.found().ends_with("the newest alone is kept: it is too small"), "{short:?}");
+        assert!(short.fix().starts_with("set a larger journal.max_size"), "{short:?}");
         let damaged = history(&of(Told::File(AtRest::Anew("the file of the history is damaged".to_owned()))));
         assert!(damaged.state() == State::Warn && damaged.fix().contains("makes it anew"), "{damaged:?}");
         assert_eq!(history(&of(Told::File(AtRest::Unknown("Permission denied".to_owned())))).state(), State::Note);
