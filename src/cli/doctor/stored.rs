@@ -59,7 +59,7 @@ pub(super) fn history(history: &History) -> Check {
         Told::File(AtRest::Anew(why)) => Check::warn(
             HISTORY,
             format!("{found}: {why}"),
-            "start the service, which makes it anew of the journal; nothing is lost with it",
+            "start the service, which makes it anew of the journal; what the journal no longer has is gone from long charts",
         ),
         Told::File(AtRest::Unknown(why)) => match with_room(history, &format!("{found}, not looked into: {why}")) {
             room if room.state() == State::Ok => room.noted(),
@@ -163,6 +163,7 @@ mod tests {
         assert!(short.fix().starts_with("set a larger journal.max_size"), "{short:?}");
         let damaged = history(&of(Told::File(AtRest::Anew("the file of the history is damaged".to_owned()))));
         assert!(damaged.state() == State::Warn && damaged.fix().contains("makes it anew"), "{damaged:?}");
+        assert!(damaged.fix().ends_with("what the journal no longer has is gone from long charts"), "{damaged:?}");
         assert_eq!(history(&of(Told::File(AtRest::Unknown("Permission denied".to_owned())))).state(), State::Note);
     }
 
