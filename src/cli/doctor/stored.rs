@@ -82,8 +82,15 @@ fn with_room(history: &History, found: &str) -> Check {
     // Half of all that both could ever have, of which the journal has eight ninths.
     let fits = (free.saturating_add(*journal).saturating_add(bytes.unwrap_or_default()) / 2).saturating_mul(SHARE) / (SHARE + 1);
     let folder = path.parent().unwrap_or(path).display();
-    let found = format!("{found}; {} free, and the two may want {} more", size(free), size(growth));
+    // What is free is rounded down, so what is wanted is rounded up: it must not look as if they were the same.
+    let found = format!("{found}; {} free, and the two may want {} more", size(free), at_least(growth));
     Check::warn(HISTORY, found, format!("set journal.max_size = \"{}\", or make room: df -h {folder}", size(fits.max(1 << 20))))
+}
+
+/// The size, rounded up in the unit in which it is shown.
+fn at_least(bytes: u64) -> String {
+    let unit = 1 << (bytes.max(1).ilog2() / 10 * 10).min(20);
+    size(bytes.checked_next_multiple_of(unit).unwrap_or(bytes))
 }
 
 /// What the journal counted.
@@ -172,7 +179,7 @@ mod tests {
         let short = |free| history(&History { free: Some(free), journal: 1 << 30, ..of(service(0, None)) });
         assert_eq!(short(128 * MIB).state(), State::Ok);
         let little = short(127 * MIB);
-        assert!(little.state() == State::Warn && little.found().contains("127MiB free, and the two may want 127MiB more"), "{little:?}");
+        assert!(little.state() == State::Warn && little.found().contains("127MiB free, and the two may want 128MiB more"), "{little:?}");
         assert!(little.fix().starts_with("set journal.max_size = \"511MiB\""), "{little:?}");
     }
 
