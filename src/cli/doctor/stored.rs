@@ -110,7 +110,8 @@ pub(super) struct Lost {
     pub(super) dropped_dead: u64,
 }
 
-/// Whether rows were lost or refused, ever; or why that is not known.
+/// Whether dead letters wait, and what was lost, ever; or why that is not known. What is lost stays counted when its cause is
+/// long gone: only of what waits is there something to be done.
 pub(super) fn lost(lost: &Result<Lost, String>) -> Check {
     const NAME: &str = "rows";
     let Lost { size, memory, gone, damaged, dead, dropped_dead } = match lost {
@@ -118,20 +119,19 @@ pub(super) fn lost(lost: &Result<Lost, String>) -> Check {
         Err(why) => return Check::note(NAME, format!("whether rows were lost is not known: {why}")),
     };
     let all = [
-        (dead, "wait as dead letters", "qosd export --dead-letters --since 7d --format json says why; mend that, then: qosd requeue"),
-        (dropped_dead, "were dropped as dead letters", "requeue dead letters before there are too many"),
-        (size, "were lost undelivered at journal.max_size", "mend the output that takes nothing, or set a larger journal.max_size"),
-        (memory, "were lost from memory", "mend the disk that took none: journalctl -u qosd has its error"),
-        (gone, "were lost with the journal's file", "leave journal.sqlite3 in its place while the service runs"),
-        (damaged, "were altered by the disk", "look after the disk; the rows are in the table damaged"),
+        (dropped_dead, "were dropped as dead letters"),
+        (size, "were lost undelivered at journal.max_size"),
+        (memory, "were lost from memory while the disk took none"),
+        (gone, "were lost with the journal's file, which was taken away"),
+        (damaged, "were altered by the disk, they are in the table damaged"),
     ];
-    let wrong: Vec<_> = all.into_iter().filter(|(rows, ..)| **rows > 0).collect();
-    if wrong.is_empty() {
-        return Check::ok(NAME, "none was ever lost, and none is a dead letter");
+    let ever: Vec<_> = all.iter().filter(|(rows, _)| **rows > 0).map(|(rows, what)| format!("{rows} {what}")).collect();
+    let ever = format!("ever, since the journal was made: {}", if ever.is_empty() { "none was lost".to_owned() } else { ever.join(", ") });
+    if *dead > 0 {
+        let fix = "qosd export --dead-letters --since 7d --format json says why; mend that, then: qosd requeue";
+        return Check::warn(NAME, format!("{dead} wait as dead letters; {ever}"), fix);
     }
-    let found: Vec<_> = wrong.iter().map(|(rows, what, _)| format!("{rows} {what}")).collect();
-    let fixes: Vec<_> = wrong.iter().map(|(.., fix)| *fix).collect();
-    Check::warn(NAME, found.join(", "), fixes.join("; "))
+    if lost == &Ok(Lost::default()) { Check::ok(NAME, "none was ever lost, and none is a dead letter") } else { Check::note(NAME, ever) }
 }
 
 #[cfg(test)]
@@ -184,19 +184,24 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_or_refused_is_warned_of_with_what_helps() {
+    fn dead_letters_are_warned_of_and_what_was_ever_lost_is_noted() {
         assert_eq!(lost(&Ok(Lost::default())).state(), State::Ok);
         assert_eq!(lost(&Err("no service runs".to_owned())).state(), State::Note);
-        let check = lost(&Ok(Lost { size: 12, dead: 3, ..Lost::default() }));
-        assert_eq!((check.state(), check.found()), (State::Warn, "3 wait as dead letters, 12 were lost undelivered at journal.max_size"));
-        assert!(check.fix().contains("qosd requeue") && check.fix().contains("a larger journal.max_size"), "{check:?}");
+        let both = lost(&Ok(Lost { size: 12, dead: 3, ..Lost::default() }));
+        assert_eq!(
+            (both.state(), both.found()),
+            (State::Warn, "3 wait as dead letters; ever, since the journal was made: 12 were lost undelivered at journal.max_size")
+        );
+        assert!(both.fix().contains("qosd requeue") && !both.fix().contains("max_size"), "{both:?}");
         for one in [
+            Lost { size: 1, ..Lost::default() },
             Lost { memory: 1, ..Lost::default() },
             Lost { gone: 1, ..Lost::default() },
             Lost { damaged: 1, ..Lost::default() },
             Lost { dropped_dead: 1, ..Lost::default() },
         ] {
-            assert_eq!(lost(&Ok(one)).state(), State::Warn);
+            let check = lost(&Ok(one));
+            assert!(check.state() == State::Note && check.found().starts_with("ever, since the journal was made: 1 were "), "{check:?}");
         }
     }
 }
