@@ -74,7 +74,7 @@ pub struct HistoryStatus {
     pub buckets: u64,
     /// Rows that were put into it since it was made.
     pub rows: u64,
-    /// Positions of the journal that it is behind. Up to some ten thousand are as they should be.
+    /// Rows of the journal that are not in it yet. Up to some ten thousand are as they should be.
     pub behind: u64,
     /// When rows were last put into it, by this process.
     #[serde(default)]

@@ -132,8 +132,7 @@ impl Look {
     fn lacking(&self, series: &Series, span: Span, rolled: Rolled) -> Result<(Vec<Stored>, Option<Lacking>), FileError> {
         let mut wanted = |row: &Series| concerns(row, series);
         let tip = self.beside.tip()?;
-        let behind = tip.0.saturating_sub(rolled.position.0);
-        if behind > LACKING {
+        if self.beside.behind(rolled.position)? > LACKING {
             let (mut places, mut seen) = self.back(rolled.position, span.from, PLACES, &mut wanted)?;
             if places.len() as u64 > LACKING {
                 places.truncate(LACKING as usize);
@@ -154,10 +153,11 @@ impl Look {
 
     /// The rows between two positions, that of the last row in the file and that of the first that was looked through.
     fn unseen(&self, kept: Position, seen: Position) -> Result<Option<Lacking>, FileError> {
-        let rows = seen.0.saturating_sub(kept.0.saturating_add(1));
-        let (first, last) = (self.beside.time_after(kept)?, self.beside.time_after(Position(seen.0.saturating_sub(1)))?);
-        let between = |(one, other): (Timestamp, Timestamp)| Lacking { rows, from: one.min(other), to: one.max(other), why: None };
-        Ok(first.zip(last).filter(|_| rows > 0).map(between))
+        let (first, last) = (self.beside.first_after(kept)?, self.beside.first_after(Position(seen.0.saturating_sub(1)))?);
+        Ok(first.zip(last).filter(|((first, _), _)| *first < seen).map(|((first, one), (_, other))| {
+            // What the journal dropped is not lacking.
+            Lacking { rows: seen.0 - first.0, from: one.min(other), to: one.max(other), why: None }
+        }))
     }
 
     /// What of these rows is shown as the series: decided as by who writes the file.

@@ -132,7 +132,7 @@ impl Roller {
         self.open(&folder.join(FILE))?;
         let Some(store) = &mut self.store else { return Ok(false) };
         let tip = self.beside.tip()?;
-        let behind = tip.0.saturating_sub(store.rolled().position.0);
+        let behind = self.beside.behind(store.rolled().position)?;
         let waited = self.added.map_or(WAIT, |added| now.mono.saturating_sub(added));
         if is_due(store.series() as u64, behind, waited) {
             let (rows, upto) = next(&self.beside, store, tip)?;
@@ -160,7 +160,7 @@ impl Roller {
     fn tell(&self) -> Result<bool, FileError> {
         let Some(store) = &self.store else { return Ok(false) };
         let (rolled, bytes, series) = (store.rolled(), store.bytes()?.1, store.series() as u64);
-        let behind = self.beside.tip()?.0.saturating_sub(rolled.position.0);
+        let behind = self.beside.behind(rolled.position)?;
         let is_more = is_due(series, behind, Duration::ZERO);
         self.shared.change(|status| {
             (status.bytes, status.series, status.buckets) = (bytes, series, rolled.buckets);

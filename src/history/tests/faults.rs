@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::history::range::Lacking;
+use crate::journal::Position;
 
 #[tokio::test(start_paused = true)]
 async fn every_row_counts_once_wherever_it_is_cut_off() {
@@ -256,6 +257,19 @@ async fn while_much_is_to_be_added_short_spans_are_there_and_of_long_ones_what_t
     bench.roll();
     let last = bench.range(0, whole, 300);
     assert_eq!((rows(&last), last.lacking), (162_000, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_journal_dropped_is_not_counted_as_lacking() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(dir.path());
+    bench.journal.append((0..161_999).map(|second| row(0, second)).collect());
+    let conn = rusqlite::Connection::open(dir.path().join("journal.sqlite3")).unwrap();
+    conn.execute("DELETE FROM row WHERE position <= 100000", []).unwrap();
+    bench.journal.append(vec![row(0, 161_999)]);
+    assert_eq!(bench.journal.beside().behind(Position(0)).unwrap(), 62_000);
+    let range = bench.range(0, span(0, 162_000), 300);
+    assert_eq!(range.lacking, Some(Lacking { rows: 42_000, from: at(100_000), to: at(142_000), why: None }));
 }
 
 #[tokio::test(start_paused = true)]
