@@ -12,7 +12,7 @@ use super::columns::{self, MOST_ROWS, Plan, plan};
 use super::events::events;
 use super::file::{self, FILE, FileError, Rolled, failed};
 use super::piece::{Piece, Places, bucket_start, is_in, piece_of};
-use super::range::{Event, Lacking, Range, Span};
+use super::range::{Event, Lacking, Range, Span, What};
 use super::sample::Sample;
 use crate::clock::Timestamp;
 use crate::journal::{Beside, Position, Stored};
@@ -92,7 +92,7 @@ impl Look {
         };
         let mut events = events(span, &kept.pieces, step);
         if let Some(first) = first.filter(|_| unseen.is_some()) {
-            events.retain(|event| !is_at(event, first));
+            events.retain(|event| !is_at(event, first) || matches!(event.what, What::ClockStep(_)));
         }
         Ok(Range { span, step, single, columns, events, lacking: unseen })
     }
@@ -222,7 +222,7 @@ impl Look {
 }
 
 /// Whether something happened at the first row behind what was not looked through: it may have happened anywhere in there. What
-/// happened is told to the millisecond.
+/// happened is told to the millisecond. A step of the clock is of that row itself.
 fn is_at(event: &Event, first: Timestamp) -> bool {
     event.time <= first && first.since(event.time) < Duration::from_millis(1)
 }

@@ -277,9 +277,13 @@ async fn what_happened_where_nobody_looked_is_not_told_of_the_first_row_after_it
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(dir.path());
     let outcome = |second: i64| if (100_000..150_000).contains(&second) { Outcome::Timeout } else { Outcome::Ok };
-    let made = |second: i64| Row {
-        fields: Finding { outcome: outcome(second), error: None, fields: Fields::new() }.into_fields(None),
-        ..row(0, second)
+    let made = |second: i64| {
+        let mut fields = Finding { outcome: outcome(second), error: None, fields: Fields::new() }.into_fields(None);
+        // Of the first row that is seen.
+        if second == 140_000 {
+            fields.put("clock_step_ms", Value::Float(5.0));
+        }
+        Row { fields, ..row(0, second) }
     };
     bench.journal.append((0..160_000).map(made).collect());
     let told = |bench: &mut Bench| -> Vec<_> {
@@ -289,11 +293,12 @@ async fn what_happened_where_nobody_looked_is_not_told_of_the_first_row_after_it
     assert!(bench.range(0, span(0, 160_000), 300).lacking.is_some());
     assert_eq!(
         told(&mut bench),
-        [(at(150_000), What::Back)],
+        [(at(140_000), What::ClockStep(5.0)), (at(150_000), What::Back)],
         "that it was lost is known of the first row that was seen, since when is not"
     );
     bench.roll();
-    assert_eq!(told(&mut bench), [(at(100_000), What::Lost(Outcome::Timeout)), (at(150_000), What::Back)]);
+    let all = [(at(100_000), What::Lost(Outcome::Timeout)), (at(140_000), What::ClockStep(5.0)), (at(150_000), What::Back)];
+    assert_eq!(told(&mut bench), all);
 }
 
 #[tokio::test(start_paused = true)]
