@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::journal::Journal;
@@ -28,6 +28,8 @@ mod columns;
 mod digest;
 mod events;
 mod file;
+// For a benchmark of ours, which sees the library from outside: nobody else is to rely on it.
+#[doc(hidden)]
 pub mod hand;
 mod look;
 mod packing;
@@ -52,6 +54,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub const SHARE: u64 = 8;
 /// How long the end waits for each thread.
 const LAST: Duration = Duration::from_millis(150);
+/// How long a clean stop waits for the file to be closed.
+const CLOSE: Duration = Duration::from_millis(500);
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
@@ -72,13 +76,16 @@ pub struct HistoryStatus {
     pub buckets: u64,
     /// Rows that were put into it since it was made.
     pub rows: u64,
-    /// Positions of the journal that it is behind. Up to some ten thousand are as they should be.
+    /// Rows of the journal that are not in it yet. Up to some ten thousand are as they should be.
     pub behind: u64,
     /// When rows were last put into it, by this process.
     #[serde(default)]
     pub added: Option<String>,
-    /// Why nothing is added, or too little can be kept, while it is so.
+    /// Why nothing is added, while it is so.
     pub failing: Option<String>,
+    /// Why only the newest can be kept, while it is so: rows are added all the same.
+    #[serde(default)]
+    pub short: Option<String>,
 }
 
 impl HistoryStatus {
@@ -105,6 +112,8 @@ struct Handle {
     shared: Arc<Shared>,
     questions: Option<mpsc::Sender<Question>>,
     done: Mutex<Vec<Done>>,
+    /// Its other side goes when the file is closed.
+    closed: watch::Receiver<()>,
 }
 
 /// A question for the thread that reads.
@@ -129,8 +138,12 @@ impl History {
         let (questions, mut asked) = mpsc::channel::<Question>(QUESTIONS);
         let roller = Roller::new(Arc::clone(&shared), journal.beside(), clock);
         let (beside, doubts) = (journal.beside(), Arc::clone(&shared));
+        let (writing, closed) = watch::channel(());
         let threads = [
-            spawn("history", move || roller.run()),
+            spawn("history", move || {
+                roller.run();
+                drop(writing);
+            }),
             spawn("history-read", move || {
                 let mut look = Look::new(beside);
                 while let Some(question) = asked.blocking_recv() {
@@ -146,7 +159,7 @@ impl History {
             thread.inspect_err(|error| tracing::error!(%error, "no thread for the history, long charts will not work")).ok()
         });
         let done = Mutex::new(done.collect());
-        Self(Some(Arc::new(Handle { shared, questions: Some(questions), done })))
+        Self(Some(Arc::new(Handle { shared, questions: Some(questions), done, closed })))
     }
 
     /// What is known of a series in a span of time, in about so many columns.
@@ -181,6 +194,18 @@ impl History {
     /// Those of them that are wanted, in order. In a mesh, all of a source and a target are wanted, or none.
     pub async fn series_where(&self, wanted: impl Fn(&Series) -> bool + Send + 'static) -> Result<Vec<Series>, HistoryError> {
         Ok(self.ask(move |look| look.series(wanted)).await?.unwrap_or_default())
+    }
+
+    /// Ends the keeping, with everything in the main file. Waits for half a second at most: behind a disk that hangs, or a batch
+    /// that takes longer, the file is left as after a kill, and is as whole.
+    pub async fn close(&self) {
+        let Some(handle) = &self.0 else { return };
+        handle.shared.stop();
+        let mut closed = handle.closed.clone();
+        let closed = async move { while closed.changed().await.is_ok() {} };
+        if tokio::time::timeout(CLOSE, closed).await.is_err() {
+            tracing::warn!("the history takes too long to be closed, the next start looks at it");
+        }
     }
 
     /// How it is.
@@ -227,6 +252,11 @@ impl Shared {
         *stop
     }
 
+    fn stop(&self) {
+        *held(&self.stop) = true;
+        self.wake.notify_all();
+    }
+
     fn change(&self, change: impl FnOnce(&mut HistoryStatus)) {
         change(&mut held(&self.status));
     }
@@ -239,8 +269,7 @@ impl Shared {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.questions = None;
-        *held(&self.shared.stop) = true;
-        self.shared.wake.notify_all();
+        self.shared.stop();
         for done in held(&self.done).iter() {
             // Ended, or the disk hangs: nothing is lost with them.
             let _ = done.recv_timeout(LAST);

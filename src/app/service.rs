@@ -329,6 +329,8 @@ impl Service {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
+        // The history is done with the disk before the journal's last rows want it.
+        let settled = async { tokio::join!(settled, self.parts.history.close()) };
         tokio::select! {
             _ = timeout(DRAIN, settled) => {}
             _ = self.signals.term.recv() => tracing::info!("second signal, runs in flight are not waited for"),

@@ -134,9 +134,10 @@ fn show(report: &Report) -> String {
 
 fn history(status: &HistoryStatus) -> String {
     let failing = status.failing.as_ref().map(|why| format!(", failing: {why}")).unwrap_or_default();
+    let short = status.short.as_ref().map(|why| format!("; the newest alone is kept: {why}")).unwrap_or_default();
     let added = status.added.as_ref().map(|time| format!("; last added to at {time}")).unwrap_or_default();
     format!(
-        "history: {} buckets of {} series, {} bytes, {} rows behind the journal: {}{added}{failing}",
+        "history: {} buckets of {} series, {} bytes, {} rows behind the journal: {}{added}{failing}{short}",
         status.buckets,
         status.series,
         status.bytes,
@@ -228,6 +229,8 @@ mod tests {
         let line = history(&status);
         assert!(line.contains("5 rows behind the journal: added together, within 15 minutes"), "{line}");
         assert!(line.ends_with("; last added to at 2026-01-31T12:00:00Z"), "{line}");
+        let line = history(&HistoryStatus { short: Some("it is too small".into()), ..status });
+        assert!(line.contains("added together") && line.ends_with("; the newest alone is kept: it is too small"), "{line}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::columns::{self, MOST_ROWS, Plan, plan};
 use super::events::events;
 use super::file::{self, FILE, FileError, Rolled, failed};
 use super::piece::{Piece, Places, bucket_start, is_in, piece_of};
-use super::range::{Event, Lacking, Range, Span};
+use super::range::{Event, Lacking, Range, Span, What};
 use super::sample::Sample;
 use crate::clock::Timestamp;
 use crate::journal::{Beside, Position, Stored};
@@ -92,7 +92,7 @@ impl Look {
         };
         let mut events = events(span, &kept.pieces, step);
         if let Some(first) = first.filter(|_| unseen.is_some()) {
-            events.retain(|event| !is_at(event, first));
+            events.retain(|event| !is_at(event, first) || matches!(event.what, What::ClockStep(_)));
         }
         Ok(Range { span, step, single, columns, events, lacking: unseen })
     }
@@ -132,8 +132,7 @@ impl Look {
     fn lacking(&self, series: &Series, span: Span, rolled: Rolled) -> Result<(Vec<Stored>, Option<Lacking>), FileError> {
         let mut wanted = |row: &Series| concerns(row, series);
         let tip = self.beside.tip()?;
-        let behind = tip.0.saturating_sub(rolled.position.0);
-        if behind > LACKING {
+        if self.beside.behind(rolled.position)? > LACKING {
             let (mut places, mut seen) = self.back(rolled.position, span.from, PLACES, &mut wanted)?;
             if places.len() as u64 > LACKING {
                 places.truncate(LACKING as usize);
@@ -154,10 +153,11 @@ impl Look {
 
     /// The rows between two positions, that of the last row in the file and that of the first that was looked through.
     fn unseen(&self, kept: Position, seen: Position) -> Result<Option<Lacking>, FileError> {
-        let rows = seen.0.saturating_sub(kept.0.saturating_add(1));
-        let (first, last) = (self.beside.time_after(kept)?, self.beside.time_after(Position(seen.0.saturating_sub(1)))?);
-        let between = |(one, other): (Timestamp, Timestamp)| Lacking { rows, from: one.min(other), to: one.max(other), why: None };
-        Ok(first.zip(last).filter(|_| rows > 0).map(between))
+        let (first, last) = (self.beside.first_after(kept)?, self.beside.first_after(Position(seen.0.saturating_sub(1)))?);
+        Ok(first.zip(last).filter(|((first, _), _)| *first < seen).map(|((first, one), (_, other))| {
+            // What the journal dropped is not lacking.
+            Lacking { rows: seen.0 - first.0, from: one.min(other), to: one.max(other), why: None }
+        }))
     }
 
     /// What of these rows is shown as the series: decided as by who writes the file.
@@ -222,7 +222,7 @@ impl Look {
 }
 
 /// Whether something happened at the first row behind what was not looked through: it may have happened anywhere in there. What
-/// happened is told to the millisecond.
+/// happened is told to the millisecond. A step of the clock is of that row itself.
 fn is_at(event: &Event, first: Timestamp) -> bool {
     event.time <= first && first.since(event.time) < Duration::from_millis(1)
 }

@@ -12,7 +12,7 @@ const JOURNAL: &str = "journal.sqlite3";
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AtRest {
-    /// It is whole, and so many positions behind the journal.
+    /// It is whole, and so many rows behind the journal.
     Behind(u64),
     /// It is to be made anew, for this reason.
     Anew(String),
@@ -28,7 +28,7 @@ pub fn at_rest(folder: &Path) -> AtRest {
     }
     match (file::at_rest(&folder.join(FILE)), journal::rest(&folder.join(JOURNAL))) {
         (Ok(rolled), Ok(journal)) if rolled.journal == journal.file && rolled.position <= journal.tip => {
-            AtRest::Behind(journal.tip.0 - rolled.position.0)
+            AtRest::Behind(journal.tip.0.saturating_sub(rolled.position.0.max(journal.first.0.saturating_sub(1))))
         }
         (Ok(_), Ok(_)) => AtRest::Anew("it is of another journal".to_owned()),
         (Err(error), _) if error.is_damage() => AtRest::Anew(explain(&error)),

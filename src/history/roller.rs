@@ -80,8 +80,16 @@ impl Roller {
         loop {
             let wait = self.turn();
             if self.shared.stopped_within(wait) {
-                return;
+                return self.close();
             }
+        }
+    }
+
+    /// Leaves everything in the main file, so that whoever looks at it finds it closed.
+    fn close(self) {
+        // The file is as whole without that, and the next start goes on with it.
+        if let Some(error) = self.store.and_then(|store| store.close().err()) {
+            tracing::debug!(error = explain(&error), "the history is not closed");
         }
     }
 
@@ -93,8 +101,8 @@ impl Roller {
                 if self.failing.take().is_some() {
                     tracing::info!("the history is kept again");
                 }
-                let failing = self.short.then(|| SHORT.to_owned());
-                self.shared.change(|status| status.failing = failing);
+                let short = self.short.then(|| SHORT.to_owned());
+                self.shared.change(|status| (status.failing, status.short) = (None, short));
                 if more { self.clock.mono().saturating_sub(begun).min(PAUSE) } else { LOOK }
             }
             Err(error) => self.failed(&error),
@@ -124,7 +132,7 @@ impl Roller {
         self.open(&folder.join(FILE))?;
         let Some(store) = &mut self.store else { return Ok(false) };
         let tip = self.beside.tip()?;
-        let behind = tip.0.saturating_sub(store.rolled().position.0);
+        let behind = self.beside.behind(store.rolled().position)?;
         let waited = self.added.map_or(WAIT, |added| now.mono.saturating_sub(added));
         if is_due(store.series() as u64, behind, waited) {
             let (rows, upto) = next(&self.beside, store, tip)?;
@@ -152,7 +160,7 @@ impl Roller {
     fn tell(&self) -> Result<bool, FileError> {
         let Some(store) = &self.store else { return Ok(false) };
         let (rolled, bytes, series) = (store.rolled(), store.bytes()?.1, store.series() as u64);
-        let behind = self.beside.tip()?.0.saturating_sub(rolled.position.0);
+        let behind = self.beside.behind(rolled.position)?;
         let is_more = is_due(series, behind, Duration::ZERO);
         self.shared.change(|status| {
             (status.bytes, status.series, status.buckets) = (bytes, series, rolled.buckets);

@@ -188,6 +188,12 @@ impl Store {
         Ok((((pages - free) * size) as u64, (pages * size) as u64 + wal))
     }
 
+    /// Moves all of the write-ahead file into the main file, and closes both.
+    pub(super) fn close(self) -> Result<(), FileError> {
+        let moved = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        moved.map_err(failed("moving the write-ahead file into the file"))
+    }
+
     fn give_back(&self) -> rusqlite::Result<()> {
         let mut statement = self.conn.prepare("PRAGMA incremental_vacuum")?;
         let mut steps = statement.query([])?;

@@ -30,6 +30,15 @@ impl Beside {
         Ok(*self.shared()?.tip.borrow())
     }
 
+    /// How many rows there are after a position, but for those that are gone from in between: of what the journal dropped at its
+    /// beginning none is counted.
+    pub(crate) fn behind(&self, position: Position) -> Result<u64, JournalError> {
+        let shared = self.shared()?;
+        let before = held(&shared.stats).first.0.saturating_sub(1);
+        let tip = shared.tip.borrow().0;
+        Ok(tip.saturating_sub(position.0.max(before)))
+    }
+
     /// The settings that are in force.
     pub(crate) fn settings(&self) -> Result<Settings, JournalError> {
         Ok(held(&self.shared()?.inbox).settings.clone())
@@ -71,9 +80,9 @@ impl Beside {
         Ok((found.into_iter().map(|position| Position(position as u64)).collect(), next))
     }
 
-    /// When the first row after a position was.
-    pub(crate) fn time_after(&self, position: Position) -> Result<Option<Timestamp>, JournalError> {
-        self.ask(|reader| reader.time_after(position))
+    /// Where the first row after a position stands, and when it was.
+    pub(crate) fn first_after(&self, position: Position) -> Result<Option<(Position, Timestamp)>, JournalError> {
+        self.ask(|reader| reader.first_after(position))
     }
 
     /// The rows at these positions, and whether all of them are there still.

@@ -16,6 +16,8 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.'
 pub(crate) struct Rest {
     /// Which file it is.
     pub(crate) file: i64,
+    /// The position of its first row.
+    pub(crate) first: Position,
     /// The position of its last row.
     pub(crate) tip: Position,
     /// Rows that fell out of memory, ever.
@@ -40,6 +42,7 @@ pub(crate) fn rest(file: &Path) -> Result<Rest, JournalError> {
         let counted = read_counters(&conn)?.unwrap_or_default();
         Ok(Rest {
             file: number("SELECT value FROM meta WHERE name = 'id'")?,
+            first: Position(number("SELECT coalesce(min(position), 0) FROM row")? as u64),
             tip: Position(number("SELECT coalesce(max(position), 0) FROM row")? as u64),
             dropped_memory: counted.dropped_memory,
             dropped_size: counted.dropped_size,

@@ -196,6 +196,7 @@ fn history(history: &HistoryStatus) -> Facts {
     ];
     facts.extend(history.added.iter().map(|time| fact("last added to", to_the_second(time))));
     facts.extend(history.failing.iter().map(|why| fact("failing", why)));
+    facts.extend(history.short.iter().map(|why| fact("the newest alone is kept", why)));
     facts
 }
 

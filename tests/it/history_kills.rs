@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use qosd::clock::{Clock, Timestamp};
+use qosd::history::rest::{AtRest, at_rest};
 use qosd::journal::{Journal, Mode, Position, Settings};
 use qosd::measurement::{Fields, Row, Value, field_name};
 use qosd::probe::{Finding, Naming, Outcome};
@@ -62,8 +63,10 @@ struct Left {
 /// Looks at a copy, as whoever opens the file itself changes what the next start finds.
 fn left(data: &Path) -> Left {
     let copy = tempfile::tempdir().unwrap();
-    for name in ["history.sqlite3", "history.sqlite3-wal"] {
-        fs::copy(data.join(name), copy.path().join(name)).unwrap();
+    fs::copy(data.join("history.sqlite3"), copy.path().join("history.sqlite3")).unwrap();
+    // There is none if it was killed before it looked at what a clean stop had left.
+    if data.join("history.sqlite3-wal").exists() {
+        fs::copy(data.join("history.sqlite3-wal"), copy.path().join("history.sqlite3-wal")).unwrap();
     }
     let conn = Connection::open(copy.path().join("history.sqlite3")).unwrap();
     let sound: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
@@ -147,6 +150,17 @@ fn told(daemon: &Daemon, of: &Sums) -> Sums {
         ((probe.clone(), target.clone()), outcomes)
     };
     of.keys().map(sum).collect()
+}
+
+/// After a clean stop whoever looks finds the file closed, and can look into it.
+#[test]
+fn a_history_is_whole_in_its_file_after_a_clean_stop() {
+    let home = Home::new(PROBE);
+    let daemon = home.start();
+    daemon.until(|| daemon.status()["history"]["rows"].as_u64() > Some(0));
+    daemon.stop();
+    let found = at_rest(&home.data_dir());
+    assert!(matches!(found, AtRest::Behind(_)), "{found:?}");
 }
 
 fn is_sound(daemon: &Daemon) {

@@ -243,20 +243,37 @@ fn complaints(report: &Report, found: String) -> Check {
         let fix = "correct the config (qosd check), then: systemctl reload qosd";
         return Check::warn(NAME, format!("{found}; it refused to reload: {problem}"), fix);
     }
-    let silent = report.listeners.iter().filter_map(|one| Some(format!("{} at {}: {}", one.actor, one.listen, one.error.as_ref()?)));
-    let silent = silent.collect::<Vec<_>>();
-    if !silent.is_empty() {
-        let fix = "ss -ltnp says who has the port, one below 1024 qosd may not have at all: choose another in the config, then: systemctl reload qosd";
-        return Check::warn(NAME, format!("{found}; it cannot listen: {}", silent.join("; ")), fix);
-    }
-    let failing = report.outputs.iter().filter_map(|output| Some(format!("{}: {}", output.name, output.last_error.as_ref()?)));
-    match failing.collect::<Vec<_>>()[..] {
+    match [unheard(&report.listeners), failing(&report.outputs)].into_iter().flatten().collect::<Vec<_>>()[..] {
         [] => Check::ok(NAME, found),
-        ref failing => {
-            let fix = "do what the check of the output says; it goes on by itself";
-            Check::warn(NAME, format!("{found}; failing outputs: {}", failing.join("; ")), fix)
+        ref wrong => {
+            let (what, fixes): (Vec<_>, Vec<_>) = wrong.iter().cloned().unzip();
+            Check::warn(NAME, format!("{found}; {}", what.join("; ")), fixes.join("; "))
         }
     }
+}
+
+/// Where it cannot listen, and what mends that: what is wrong with a port is known, anything else is not.
+fn unheard(listeners: &[Listener]) -> Option<(String, String)> {
+    const PORT: &str = "ss -ltnp says who has the port, one below 1024 qosd may not have at all: choose another in the config, then: systemctl reload qosd";
+    const OTHER: &str = "qosd status says more; correct the config, then: systemctl reload qosd";
+    let silent: Vec<_> = listeners.iter().filter_map(|one| Some((one, one.error.as_deref()?))).collect();
+    let what: Vec<_> = silent.iter().map(|(one, error)| format!("{} at {}: {error}", one.actor, one.listen)).collect();
+    let is_port: Vec<_> = silent.iter().map(|(one, error)| is_of_its_port(&one.listen, error)).collect();
+    let fixes: Vec<_> = [(true, PORT), (false, OTHER)].into_iter().filter(|(of, _)| is_port.contains(of)).map(|(_, fix)| fix).collect();
+    (!silent.is_empty()).then(|| (format!("it cannot listen: {}", what.join("; ")), fixes.join("; ")))
+}
+
+/// Whether somebody else has the port, or qosd may not have it: of a path, the same words are about a file.
+fn is_of_its_port(listen: &str, error: &str) -> bool {
+    let error = error.to_lowercase();
+    !listen.contains('/') && !error.contains('/') && ["in use", "denied"].iter().any(|words| error.contains(words))
+}
+
+/// Which outputs take nothing, and what mends that.
+fn failing(outputs: &[Output]) -> Option<(String, String)> {
+    let failing: Vec<_> = outputs.iter().filter_map(|output| Some(format!("{}: {}", output.name, output.last_error.as_ref()?))).collect();
+    let fix = "do what the check of the output says; it goes on by itself";
+    (!failing.is_empty()).then(|| (format!("failing outputs: {}", failing.join("; ")), fix.to_owned()))
 }
 
 #[cfg(test)]

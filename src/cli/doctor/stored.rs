@@ -49,12 +49,17 @@ pub(super) fn history(history: &History) -> Check {
             format!("{found}, is not kept: {why}"),
             "do what the reason says; it goes on by itself, and nothing is lost",
         ),
+        Told::Service(HistoryStatus { short: Some(why), .. }) => Check::warn(
+            HISTORY,
+            format!("{found}, of which the newest alone is kept: {why}"),
+            "set a larger journal.max_size, or measure fewer series",
+        ),
         Told::Service(status) => with_room(history, &format!("{found}, {}: {}", behind(status.behind), status.lag())),
         Told::File(AtRest::Behind(rows)) => with_room(history, &format!("{found}, opens, {}", behind(*rows))),
         Told::File(AtRest::Anew(why)) => Check::warn(
             HISTORY,
             format!("{found}: {why}"),
-            "start the service, which makes it anew of the journal; nothing is lost with it",
+            "start the service, which makes it anew of the journal; what the journal no longer has is gone from long charts",
         ),
         Told::File(AtRest::Unknown(why)) => match with_room(history, &format!("{found}, not looked into: {why}")) {
             room if room.state() == State::Ok => room.noted(),
@@ -77,8 +82,15 @@ fn with_room(history: &History, found: &str) -> Check {
     // Half of all that both could ever have, of which the journal has eight ninths.
     let fits = (free.saturating_add(*journal).saturating_add(bytes.unwrap_or_default()) / 2).saturating_mul(SHARE) / (SHARE + 1);
     let folder = path.parent().unwrap_or(path).display();
-    let found = format!("{found}; {} free, and the two may want {} more", size(free), size(growth));
+    // What is free is rounded down, so what is wanted is rounded up: it must not look as if they were the same.
+    let found = format!("{found}; {} free, and the two may want {} more", size(free), at_least(growth));
     Check::warn(HISTORY, found, format!("set journal.max_size = \"{}\", or make room: df -h {folder}", size(fits.max(1 << 20))))
+}
+
+/// The size, rounded up in the unit in which it is shown.
+fn at_least(bytes: u64) -> String {
+    let unit = 1 << (bytes.max(1).ilog2() / 10 * 10).min(20);
+    size(bytes.checked_next_multiple_of(unit).unwrap_or(bytes))
 }
 
 /// What the journal counted.
@@ -98,7 +110,8 @@ pub(super) struct Lost {
     pub(super) dropped_dead: u64,
 }
 
-/// Whether rows were lost or refused, ever; or why that is not known.
+/// Whether dead letters wait, and what was lost, ever; or why that is not known. What is lost stays counted when its cause is
+/// long gone: only of what waits is there something to be done.
 pub(super) fn lost(lost: &Result<Lost, String>) -> Check {
     const NAME: &str = "rows";
     let Lost { size, memory, gone, damaged, dead, dropped_dead } = match lost {
@@ -106,20 +119,19 @@ pub(super) fn lost(lost: &Result<Lost, String>) -> Check {
         Err(why) => return Check::note(NAME, format!("whether rows were lost is not known: {why}")),
     };
     let all = [
-        (dead, "wait as dead letters", "qosd export --dead-letters --since 7d --format json says why; mend that, then: qosd requeue"),
-        (dropped_dead, "were dropped as dead letters", "requeue dead letters before there are too many"),
-        (size, "were lost undelivered at journal.max_size", "mend the output that takes nothing, or set a larger journal.max_size"),
-        (memory, "were lost from memory", "mend the disk that took none: journalctl -u qosd has its error"),
-        (gone, "were lost with the journal's file", "leave journal.sqlite3 in its place while the service runs"),
-        (damaged, "were altered by the disk", "look after the disk; the rows are in the table damaged"),
+        (dropped_dead, "were dropped as dead letters"),
+        (size, "were lost undelivered at journal.max_size"),
+        (memory, "were lost from memory while the disk took none"),
+        (gone, "were lost with the journal's file, which was taken away"),
+        (damaged, "were altered by the disk, they are in the table damaged"),
     ];
-    let wrong: Vec<_> = all.into_iter().filter(|(rows, ..)| **rows > 0).collect();
-    if wrong.is_empty() {
-        return Check::ok(NAME, "none was ever lost, and none is a dead letter");
+    let ever: Vec<_> = all.iter().filter(|(rows, _)| **rows > 0).map(|(rows, what)| format!("{rows} {what}")).collect();
+    let ever = format!("ever, since the journal was made: {}", if ever.is_empty() { "none was lost".to_owned() } else { ever.join(", ") });
+    if *dead > 0 {
+        let fix = "qosd export --dead-letters --since 7d --format json says why; mend that, then: qosd requeue";
+        return Check::warn(NAME, format!("{dead} wait as dead letters; {ever}"), fix);
     }
-    let found: Vec<_> = wrong.iter().map(|(rows, what, _)| format!("{rows} {what}")).collect();
-    let fixes: Vec<_> = wrong.iter().map(|(.., fix)| *fix).collect();
-    Check::warn(NAME, found.join(", "), fixes.join("; "))
+    if lost == &Ok(Lost::default()) { Check::ok(NAME, "none was ever lost, and none is a dead letter") } else { Check::note(NAME, ever) }
 }
 
 #[cfg(test)]
@@ -153,8 +165,12 @@ mod tests {
     fn a_history_that_is_not_kept_or_does_not_open_is_warned_of() {
         let failing = history(&of(service(9, Some("only 9 bytes are free"))));
         assert!(failing.state() == State::Warn && failing.found().ends_with("is not kept: only 9 bytes are free"), "{failing:?}");
+        let short = history(&of(Told::Service(HistoryStatus { short: Some("it is too small".to_owned()), ..HistoryStatus::default() })));
+        assert!(short.state() == State::Warn && short.found().ends_with("the newest alone is kept: it is too small"), "{short:?}");
+        assert!(short.fix().starts_with("set a larger journal.max_size"), "{short:?}");
         let damaged = history(&of(Told::File(AtRest::Anew("the file of the history is damaged".to_owned()))));
         assert!(damaged.state() == State::Warn && damaged.fix().contains("makes it anew"), "{damaged:?}");
+        assert!(damaged.fix().ends_with("what the journal no longer has is gone from long charts"), "{damaged:?}");
         assert_eq!(history(&of(Told::File(AtRest::Unknown("Permission denied".to_owned())))).state(), State::Note);
     }
 
@@ -163,24 +179,29 @@ mod tests {
         let short = |free| history(&History { free: Some(free), journal: 1 << 30, ..of(service(0, None)) });
         assert_eq!(short(128 * MIB).state(), State::Ok);
         let little = short(127 * MIB);
-        assert!(little.state() == State::Warn && little.found().contains("127MiB free, and the two may want 127MiB more"), "{little:?}");
+        assert!(little.state() == State::Warn && little.found().contains("127MiB free, and the two may want 128MiB more"), "{little:?}");
         assert!(little.fix().starts_with("set journal.max_size = \"511MiB\""), "{little:?}");
     }
 
     #[test]
-    fn what_was_lost_or_refused_is_warned_of_with_what_helps() {
+    fn dead_letters_are_warned_of_and_what_was_ever_lost_is_noted() {
         assert_eq!(lost(&Ok(Lost::default())).state(), State::Ok);
         assert_eq!(lost(&Err("no service runs".to_owned())).state(), State::Note);
-        let check = lost(&Ok(Lost { size: 12, dead: 3, ..Lost::default() }));
-        assert_eq!((check.state(), check.found()), (State::Warn, "3 wait as dead letters, 12 were lost undelivered at journal.max_size"));
-        assert!(check.fix().contains("qosd requeue") && check.fix().contains("a larger journal.max_size"), "{check:?}");
+        let both = lost(&Ok(Lost { size: 12, dead: 3, ..Lost::default() }));
+        assert_eq!(
+            (both.state(), both.found()),
+            (State::Warn, "3 wait as dead letters; ever, since the journal was made: 12 were lost undelivered at journal.max_size")
+        );
+        assert!(both.fix().contains("qosd requeue") && !both.fix().contains("max_size"), "{both:?}");
         for one in [
+            Lost { size: 1, ..Lost::default() },
             Lost { memory: 1, ..Lost::default() },
             Lost { gone: 1, ..Lost::default() },
             Lost { damaged: 1, ..Lost::default() },
             Lost { dropped_dead: 1, ..Lost::default() },
         ] {
-            assert_eq!(lost(&Ok(one)).state(), State::Warn);
+            let check = lost(&Ok(one));
+            assert!(check.state() == State::Note && check.found().starts_with("ever, since the journal was made: 1 were "), "{check:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::history::range::Lacking;
+use crate::journal::Position;
 
 #[tokio::test(start_paused = true)]
 async fn every_row_counts_once_wherever_it_is_cut_off() {
@@ -259,13 +260,30 @@ async fn while_much_is_to_be_added_short_spans_are_there_and_of_long_ones_what_t
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_journal_dropped_is_not_counted_as_lacking() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(dir.path());
+    bench.journal.append((0..161_999).map(|second| row(0, second)).collect());
+    let conn = rusqlite::Connection::open(dir.path().join("journal.sqlite3")).unwrap();
+    conn.execute("DELETE FROM row WHERE position <= 100000", []).unwrap();
+    bench.journal.append(vec![row(0, 161_999)]);
+    assert_eq!(bench.journal.beside().behind(Position(0)).unwrap(), 62_000);
+    let range = bench.range(0, span(0, 162_000), 300);
+    assert_eq!(range.lacking, Some(Lacking { rows: 42_000, from: at(100_000), to: at(142_000), why: None }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_happened_where_nobody_looked_is_not_told_of_the_first_row_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(dir.path());
     let outcome = |second: i64| if (100_000..150_000).contains(&second) { Outcome::Timeout } else { Outcome::Ok };
-    let made = |second: i64| Row {
-        fields: Finding { outcome: outcome(second), error: None, fields: Fields::new() }.into_fields(None),
-        ..row(0, second)
+    let made = |second: i64| {
+        let mut fields = Finding { outcome: outcome(second), error: None, fields: Fields::new() }.into_fields(None);
+        // Of the first row that is seen.
+        if second == 140_000 {
+            fields.put("clock_step_ms", Value::Float(5.0));
+        }
+        Row { fields, ..row(0, second) }
     };
     bench.journal.append((0..160_000).map(made).collect());
     let told = |bench: &mut Bench| -> Vec<_> {
@@ -275,11 +293,12 @@ async fn what_happened_where_nobody_looked_is_not_told_of_the_first_row_after_it
     assert!(bench.range(0, span(0, 160_000), 300).lacking.is_some());
     assert_eq!(
         told(&mut bench),
-        [(at(150_000), What::Back)],
+        [(at(140_000), What::ClockStep(5.0)), (at(150_000), What::Back)],
         "that it was lost is known of the first row that was seen, since when is not"
     );
     bench.roll();
-    assert_eq!(told(&mut bench), [(at(100_000), What::Lost(Outcome::Timeout)), (at(150_000), What::Back)]);
+    let all = [(at(100_000), What::Lost(Outcome::Timeout)), (at(140_000), What::ClockStep(5.0)), (at(150_000), What::Back)];
+    assert_eq!(told(&mut bench), all);
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,7 +309,8 @@ async fn what_is_being_filled_stays_however_small_the_share_is_and_it_is_said() 
     for _ in 0..3 {
         bench.roll();
         assert_eq!(bench.rows(0), 100);
-        assert!(bench.status().failing.unwrap().contains("less than two hours"));
+        let status = bench.status();
+        assert!(status.short.unwrap().contains("less than two hours") && status.failing.is_none());
     }
     bench.append(100..130);
     bench.roll();

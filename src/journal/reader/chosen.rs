@@ -63,11 +63,12 @@ impl Reader {
         Ok((found, next))
     }
 
-    /// When the first row after a position was, by what stands beside it: none if there is no such row.
-    pub(in crate::journal) fn time_after(&self, position: Position) -> Result<Option<Timestamp>, JournalError> {
-        let sql = "SELECT time FROM row WHERE position > ?1 ORDER BY position LIMIT 1";
-        let find = || self.conn.query_row(sql, [position.0.min(i64::MAX as u64) as i64], |row| row.get(0)).optional();
-        Ok(find().map_err(failed("looking for a row"))?.map(Timestamp::from_nanos))
+    /// Where the first row after a position stands, and when it was, by what stands beside it: none if there is no such row.
+    pub(in crate::journal) fn first_after(&self, position: Position) -> Result<Option<(Position, Timestamp)>, JournalError> {
+        let sql = "SELECT position, time FROM row WHERE position > ?1 ORDER BY position LIMIT 1";
+        let read = |row: &rusqlite::Row<'_>| Ok((Position(row.get::<_, i64>(0)? as u64), Timestamp::from_nanos(row.get(1)?)));
+        let find = || self.conn.query_row(sql, [position.0.min(i64::MAX as u64) as i64], read).optional();
+        find().map_err(failed("looking for a row"))
     }
 
     /// The rows at these positions, and whether all of them are there still.

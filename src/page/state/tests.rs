@@ -45,6 +45,7 @@ async fn the_status_has_a_section_for_each_part() {
 async fn whatever_is_there_is_shown() {
     let sight = with(|told| {
         told["history"]["failing"] = "no room left".into();
+        told["history"]["short"] = "an eighth is too little".into();
         told["outputs"] = serde_json::json!([]);
         told["journal"]["dropped_size"] = 12.into();
         told["collector"] = serde_json::json!({
@@ -55,7 +56,13 @@ async fn whatever_is_there_is_shown() {
     });
     let answer = page(&sight, &asked(&[]));
     let body = sound(&answer);
-    for part in ["<dt>failing</dt><dd>no room left</dd>", "rows stay in the journal", "rows lost undelivered at max_size", "no post yet"] {
+    for part in [
+        "<dt>failing</dt><dd>no room left</dd>",
+        "<dt>the newest alone is kept</dt><dd>an eighth is too little</dd>",
+        "rows stay in the journal",
+        "rows lost undelivered at max_size",
+        "no post yet",
+    ] {
         assert!(body.contains(part), "{part} in {body}");
     }
     assert!(!body.contains("null"), "{body}");
@@ -72,6 +79,7 @@ async fn hostile_texts_are_text_in_every_place() {
         told["outputs"][0]["refused_fields"] = 1.into();
         told["outputs"][0]["refused_field_names"] = serde_json::json!([HOSTILE]);
         told["history"]["failing"] = HOSTILE.into();
+        told["history"]["short"] = HOSTILE.into();
     });
     let answer = page(&sight, &asked(&[]));
     assert!(sound(&answer).len() < 30_000, "{}", answer.body.len());

@@ -92,6 +92,35 @@ fn the_running_service_is_believed() {
 }
 
 #[test]
+fn where_it_cannot_listen_the_port_is_blamed_only_for_what_is_wrong_with_a_port() {
+    let at = |listen: &str, error: &str| Listener { actor: "web".into(), listen: listen.into(), error: Some(error.into()) };
+    let fix = |listeners: &[Listener]| unheard(listeners).unwrap().1;
+    for error in ["Address already in use (os error 98)", "Permission denied (os error 13)", "iperf3: unable to start: address in use"] {
+        let fix = fix(&[at("127.0.0.1:80", error)]);
+        assert!(fix.starts_with("ss -ltnp") && !fix.contains("qosd status"), "{error}: {fix}");
+    }
+    for (listen, error) in [
+        ("127.0.0.1:5201", "iperf3 is not installed"),
+        ("127.0.0.1:9878", "/etc/qosd/key.pem cannot be read: Permission denied (os error 13)"),
+        ("unix:/run/qosd/collector.sock", "Permission denied (os error 13)"),
+    ] {
+        assert!(fix(&[at(listen, error)]).starts_with("qosd status says more"), "{error}");
+    }
+    let both = fix(&[at("[::1]:80", "Permission denied"), at("127.0.0.1:5201", "it ended")]);
+    assert!(both.starts_with("ss -ltnp") && both.contains("; qosd status says more"), "{both}");
+    assert_eq!(unheard(&[Listener { error: None, ..at("[::1]:80", "") }]), None);
+}
+
+#[test]
+fn what_listens_nowhere_hides_no_output_that_takes_nothing() {
+    let Service::Answers(mut report) = report("1.0", None, None, Some("401")) else { panic!("it answers") };
+    report.listeners = vec![Listener { actor: "web".into(), listen: "[::1]:80".into(), error: Some("Permission denied".into()) }];
+    let check = service(Path::new("/run/qosd/qosd.sock"), &Service::Answers(report), "1.0");
+    assert!(check.found().ends_with("it cannot listen: web at [::1]:80: Permission denied; failing outputs: main: 401"), "{check:?}");
+    assert!(check.fix().starts_with("ss -ltnp") && check.fix().ends_with("it goes on by itself"), "{check:?}");
+}
+
+#[test]
 fn what_the_service_lost_and_how_its_history_is_are_taken_from_its_word() {
     let text = serde_json::json!({
         "version": "1", "pid": 1, "uptime_s": 1, "config": {}, "journal": { "dropped_size": 12, "dropped_gone": 1, "damaged": 2 },
