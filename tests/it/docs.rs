@@ -123,8 +123,9 @@ fn alerts_on_a_target_are_those_of_results_that_say_something_of_it() {
     for query in [r#"("result_code" <= 10 OR "result_code" = 12)"#, "r._value <= 10 or r._value == 12"] {
         assert_eq!(include_str!("../../docs/grafana.md").matches(query).count(), 1, "{query}");
     }
-    let rule = "expr: (qosd_result_code > 1 and qosd_result_code <= 10) or qosd_result_code == 12\n";
-    assert_eq!(include_str!("../../dashboards/prometheus/rules.yml").matches(rule).count(), 1);
+    for rule in [r#"(qosd_result_code{kind!="iperf3"} <= 12 != 11)"#, r#"(qosd_result_code{kind="iperf3"} <= 12 != 11)"#] {
+        assert_eq!(include_str!("../../dashboards/prometheus/rules.yml").matches(rule).count(), 1, "{rule}");
+    }
 }
 
 #[test]
