@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::journal::Journal;
 use crate::measurement::Series;
 use crate::settings::explain;
+pub(crate) use file::FILE;
 use file::FileError;
 use look::Look;
 use roller::Roller;

@@ -68,6 +68,7 @@ pub use dead::requeue;
 pub(crate) use encoding::{put_varint, take_varint};
 pub use error::JournalError;
 use error::failed;
+pub(crate) use folder::FILE as JOURNAL;
 use inbox::{Inbox, RING, Start};
 pub use letter::{DeadCount, DeadLetter, Round};
 use letters::Counts;

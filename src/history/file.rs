@@ -31,7 +31,7 @@ use crate::journal::{JournalError, Position, untouched};
 use crate::measurement::Series;
 
 /// The file in the journal's folder.
-pub(super) const FILE: &str = "history.sqlite3";
+pub(crate) const FILE: &str = "history.sqlite3";
 /// Version of the tables, kept in `user_version`.
 const VERSION: i64 = 2;
 /// The size of a page. A batch writes one of every series, or two, so that larger ones would be written for nothing; a piece of

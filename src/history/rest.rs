@@ -3,11 +3,8 @@
 use std::path::Path;
 
 use super::file::{self, FILE};
-use crate::journal;
+use crate::journal::{self, JOURNAL};
 use crate::settings::explain;
-
-/// The journal beside it.
-const JOURNAL: &str = "journal.sqlite3";
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::JournalError;
 use super::shared::held;
 
 /// The journal's file in its folder.
-pub(super) const FILE: &str = "journal.sqlite3";
+pub(crate) const FILE: &str = "journal.sqlite3";
 /// Whoever holds its lock owns the journal. Its content means nothing.
 const LOCK: &str = "journal.lock";
 

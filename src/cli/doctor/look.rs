@@ -25,8 +25,9 @@ use super::stored::{self, History, Lost, Told};
 use super::unit::{Found, UNIT, User};
 use super::{FILES, data_dir};
 use crate::config::{Config, Whereabouts};
+use crate::history;
 use crate::history::rest::{AtRest, at_rest};
-use crate::journal;
+use crate::journal::{self, JOURNAL};
 use crate::probe::ping::packet::Family;
 use crate::probe::ping::settings::Job;
 use crate::probe::ping::socket::{Channel, IcmpSocket};
@@ -36,11 +37,19 @@ use crate::settings::explain;
 pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// `journal.max_size` where no config says it.
 const DEFAULT_SIZE: u64 = 1 << 30;
-/// The files of the journal, as far as they matter here.
+/// Who has the journal holds this.
 const LOCK: &str = "journal.lock";
+
 /// The files of the history that count for its size.
-const FILES_OF_THE_HISTORY: [&str; 2] = ["history.sqlite3", "history.sqlite3-wal"];
-const FILES_OF_THE_JOURNAL: [&str; 4] = ["journal.sqlite3", "journal.sqlite3-wal", "journal.sqlite3-shm", LOCK];
+fn of_the_history(folder: &Path) -> [PathBuf; 2] {
+    ["", "-wal"].map(|ending| folder.join(format!("{}{ending}", history::FILE)))
+}
+
+/// The files of the journal, as far as they matter here: the main one and its write-ahead file first.
+fn of_the_journal(folder: &Path) -> [PathBuf; 4] {
+    let [file, wal, shm] = ["", "-wal", "-shm"].map(|ending| folder.join(format!("{JOURNAL}{ending}")));
+    [file, wal, shm, folder.join(LOCK)]
+}
 
 /// Does what may wait for a disk on a thread of its own, and does not wait for that longer than this.
 pub(super) async fn within<T: Send + 'static>(limit: Duration, act: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
@@ -186,8 +195,8 @@ pub(super) async fn stored(whereabouts: Option<&Whereabouts>, config: Option<&Co
     let (folder, max_size) = (data_dir(whereabouts), config.map_or(DEFAULT_SIZE, |config| config.journal.max_size));
     let told = report.map(|report| (report.history(), report.lost()));
     let looked = within(FILES, move || {
-        let bytes = |names: &[&str]| names.iter().filter_map(|name| folder.join(name).metadata().ok()).map(|file| file.len()).sum();
-        let path = folder.join(FILES_OF_THE_HISTORY[0]);
+        let bytes = |files: &[PathBuf]| files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+        let path = folder.join(history::FILE);
         let is_there = path.try_exists();
         let (told, lost) = match told {
             Ok((history, lost)) => (Told::Service(history), Ok(lost)),
@@ -198,11 +207,11 @@ pub(super) async fn stored(whereabouts: Option<&Whereabouts>, config: Option<&Co
             }
         };
         let history = History {
-            bytes: is_there.as_ref().map_or(true, |there| *there).then(|| bytes(&FILES_OF_THE_HISTORY)),
+            bytes: is_there.as_ref().map_or(true, |there| *there).then(|| bytes(&of_the_history(&folder))),
             told: is_there.err().map_or(told, |error| Told::File(AtRest::Unknown(error.to_string()))),
             path,
             free: free(&folder),
-            journal: bytes(&FILES_OF_THE_JOURNAL),
+            journal: bytes(&of_the_journal(&folder)),
             max_size,
         };
         [stored::history(&history), stored::lost(&lost)]
@@ -212,11 +221,11 @@ pub(super) async fn stored(whereabouts: Option<&Whereabouts>, config: Option<&Co
 
 /// What a journal that nobody has open says of its losses.
 fn lost_at_rest(folder: &Path) -> Result<Lost, String> {
-    let file = folder.join(FILES_OF_THE_JOURNAL[0]);
+    let [file, wal, ..] = of_the_journal(folder);
     if !file.try_exists().map_err(|error| error.to_string())? {
         return Ok(Lost::default());
     }
-    if folder.join(FILES_OF_THE_JOURNAL[1]).metadata().is_ok_and(|wal| wal.len() > 0) {
+    if wal.metadata().is_ok_and(|wal| wal.len() > 0) {
         return Err("the journal was not closed, and no service runs".to_owned());
     }
     let rest = journal::rest(&file).map_err(|error| explain(&error))?;
@@ -247,7 +256,7 @@ fn place(path: &Path) -> Place {
     if !found.is_dir() {
         return Place::NoFolder;
     }
-    let files: Vec<PathBuf> = FILES_OF_THE_JOURNAL.iter().map(|name| path.join(name)).filter(|file| file.exists()).collect();
+    let files: Vec<PathBuf> = of_the_journal(path).into_iter().filter(|file| file.exists()).collect();
     let inode = path.join(LOCK).metadata().ok().map(|lock| lock.ino());
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     Place::Folder(Folder {
