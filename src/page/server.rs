@@ -142,7 +142,10 @@ fn closing(mut refusal: HttpResponse) -> HttpResponse {
 fn misdirected(stranger: &str) -> HttpResponse {
     let name: String = host::host(stranger).unwrap_or(stranger).chars().take(100).collect();
     let why = match name.as_str() {
-        "" => "the request does not say by which name it calls this page".to_owned(),
+        "" => {
+            "the request calls this page by no name that could be its own; its names stand in hosts in the section [web] of qosd's config"
+                .to_owned()
+        }
         name => {
             format!("this page does not know the name {name:?}; if it is its own, add it to hosts in the section [web] of qosd's config")
         }
