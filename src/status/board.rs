@@ -111,7 +111,7 @@ impl Board {
 
     /// What is known of every series, in the form of the status.
     pub fn series(&self, now: Timestamp) -> Vec<SeriesStatus> {
-        self.all().iter().map(|(series, known)| SeriesStatus::of(series, known.last(), now)).collect()
+        self.all().iter().map(|(series, known)| SeriesStatus::of(series, known, now)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -141,10 +141,25 @@ pub struct SeriesStatus {
     pub error: Option<String>,
     /// The numbers of its last row: the floats in their order, then the whole numbers in theirs.
     pub figures: Vec<(String, Figure)>,
+    /// Its last run, if slots were skipped after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<RunStatus>,
+}
+
+/// A run before the last row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunStatus {
+    /// The time of its row.
+    pub time: String,
+    /// How it ended.
+    pub result: String,
 }
 
 impl SeriesStatus {
-    fn of(series: &Series, last: Option<&Last>, now: Timestamp) -> Self {
+    fn of(series: &Series, known: &Known, now: Timestamp) -> Self {
+        let last = known.last();
+        let earlier = known.ran().filter(|ran| last.is_some_and(|last| last.time != ran.time));
+        let last_run = |ran: &Last| Some(RunStatus { time: ran.time.to_string(), result: ran.outcome?.name().to_owned() });
         let mut figures: Vec<_> =
             last.map(|last| last.figures().map(|(name, figure)| (name.to_owned(), figure)).collect()).unwrap_or_default();
         figures.sort_by_key(|(_, figure)| matches!(figure, Figure::Integer(_)));
@@ -155,6 +170,7 @@ impl SeriesStatus {
             result: last.and_then(|last| Some(last.outcome?.name().to_owned())),
             error: last.and_then(|last| last.error.as_deref().map(str::to_owned)),
             figures,
+            last_run: earlier.and_then(last_run),
         }
     }
 }
@@ -188,6 +204,17 @@ mod tests {
         assert_eq!((&status[0]["result"], &status[0]["age_s"]), (&"ok".into(), &30.0.into()));
         assert_eq!(status[0]["time"], "1970-01-01T00:01:40.000000000Z");
         assert!(status[1]["time"].is_null() && status[1]["result"].is_null());
+    }
+
+    #[test]
+    fn the_last_run_is_told_beside_the_slots_that_were_skipped_after_it() {
+        let board = board(&["a"]);
+        board.observe(&failed("a", 100, Outcome::Timeout));
+        assert_eq!(board.series(at(130))[0].last_run, None);
+        board.observe(&failed("a", 110, Outcome::Skipped));
+        let status = serde_json::to_value(board.series(at(130))).unwrap();
+        assert_eq!((&status[0]["result"], &status[0]["last_run"]["result"]), (&"skipped".into(), &"timeout".into()));
+        assert_eq!(status[0]["last_run"]["time"], "1970-01-01T00:01:40.000000000Z");
     }
 
     #[test]

@@ -52,7 +52,9 @@ pub(super) fn families(all: &[SeriesStatus]) -> impl Iterator<Item = Family> {
     let mut values: BTreeMap<&str, (&Unit, Family)> = BTreeMap::new();
     for series in all {
         let labels = labels(series);
-        let outcome = series.result.as_deref().and_then(|result| Outcome::ALL.into_iter().find(|outcome| outcome.name() == result));
+        // A target does not get well because a slot was skipped.
+        let result = series.last_run.as_ref().map(|run| &run.result).or(series.result.as_ref());
+        let outcome = result.and_then(|result| Outcome::ALL.into_iter().find(|outcome| outcome.name() == *result));
         codes.samples.extend(outcome.map(|outcome| (labels.clone(), outcome.code() as f64)));
         ages.samples.extend(series.age_s.map(|age| (labels.clone(), age)));
         let floats = series.figures.iter().filter_map(|(field, figure)| Some((field, figure.float()?)));
@@ -87,6 +89,7 @@ pub(super) fn names() -> impl Iterator<Item = Documented> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::board::RunStatus;
     use crate::status::known::Figure;
 
     fn series(target: &str, result: Option<&str>, figures: &[(&str, f64)]) -> SeriesStatus {
@@ -97,6 +100,7 @@ mod tests {
             time: None,
             age_s: result.map(|_| 1.5),
             result: result.map(str::to_owned),
+            last_run: None,
             error: None,
             figures: figures.iter().map(|(name, figure)| ((*name).to_owned(), Figure::Float(*figure))).collect(),
         }
@@ -131,6 +135,13 @@ mod tests {
         let all: Vec<_> = families(&[series("a", None, &[]), series("b", Some("timeout"), &[])]).collect();
         let values: Vec<_> = all.iter().map(|family| (family.name.as_str(), family.samples.len(), family.samples[0].1)).collect();
         assert_eq!(values, [(RESULT_CODE, 1, 2.0), (ROW_AGE, 1, 1.5)]);
+    }
+
+    #[test]
+    fn a_slot_that_was_skipped_does_not_hide_how_the_last_run_ended() {
+        let last_run = Some(RunStatus { time: String::new(), result: "timeout".to_owned() });
+        let all: Vec<_> = families(&[SeriesStatus { last_run, ..series("a", Some("skipped"), &[]) }]).collect();
+        assert_eq!((all[0].name.as_str(), all[0].samples[0].1), (RESULT_CODE, 2.0));
     }
 
     #[test]
