@@ -147,8 +147,12 @@ impl Service {
             children.push(Child::new(name, world.policy(Policy::PROBE), placement, move || Probe::new(parts.clone())));
             kinds.push(Measuring { assignments, ledger, _plan: plan });
         }
-        let (supervisor, notices) = supervise(children, view.clone(), clock.clone());
+        // As the service does: what comes due while the actors start is scheduled already.
         let started = clock.now();
+        for Measuring { assignments, ledger, .. } in &kinds {
+            ledger.lock().unwrap().assign(assignments, started);
+        }
+        let (supervisor, notices) = supervise(children, view.clone(), clock.clone());
         let service = Self {
             clock,
             view,
